@@ -1,0 +1,158 @@
+/* Files: see file.h. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+static ct_status fail_errno(ct_error *err, const char *path, const char *doing)
+{
+    int e = errno;
+    return ct_fail(err, e == ENOENT ? CT_ENOTFOUND : CT_EIO, path, "cannot %s '%s': %s", doing, path, strerror(e));
+}
+
+ct_status ct_map_open(ct_map *m, const char *path, ct_error *err)
+{
+    *m = (ct_map){0};
+    ct_status st = CT_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, path, "open");
+    struct stat sb;
+    if (fstat(fd, &sb) != 0) {
+        st = fail_errno(err, path, "examine");
+        goto done;
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        st = ct_fail(err, CT_EIO, path, "expected a regular file, found a %s: '%s'",
+                     S_ISDIR(sb.st_mode) ? "folder" : "special file", path);
+        goto done;
+    }
+    if (sb.st_size == 0)
+        goto done;
+    void *p = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) {
+        st = fail_errno(err, path, "map");
+        goto done;
+    }
+    m->data = p;
+    m->size = (size_t)sb.st_size;
+done:
+    close(fd);
+    return st;
+}
+
+void ct_map_close(ct_map *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    *m = (ct_map){0};
+}
+
+void ct_map_forget(const ct_map *m, size_t off, size_t size)
+{
+    if (m->data == NULL || off >= m->size)
+        return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t end = size > m->size - off ? m->size : off + size;
+    size_t from = ct_round_up(off, page), to = end & ~(page - 1); /* only pages that lie wholly inside */
+    if (from < to)
+        madvise((void *)(uintptr_t)(m->data + from), to - from, MADV_DONTNEED);
+}
+
+ct_status ct_file_read(char **data, size_t *size, const char *path, ct_error *err)
+{
+    *data = NULL;
+    *size = 0;
+    bool standard = strcmp(path, "-") == 0;
+    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, path, "open");
+    ct_status st = CT_OK;
+    char *buf = NULL;
+    size_t used = 0, room = 0;
+    for (;;) {
+        if (room - used < 2) {
+            size_t bigger = room ? room * 2 : 65536;
+            char *grown = bigger > room ? ct_realloc(buf, bigger) : NULL;
+            if (grown == NULL) {
+                st = ct_fail(err, CT_ENOMEM, path, "out of memory while reading '%s' (%zu bytes so far)", path, used);
+                goto done;
+            }
+            buf = grown;
+            room = bigger;
+        }
+        ssize_t n = read(fd, buf + used, room - used - 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            st = fail_errno(err, path, "read");
+            goto done;
+        }
+        if (n == 0)
+            break;
+        used += (size_t)n;
+    }
+    buf[used] = '\0';
+    *data = buf;
+    *size = used;
+    buf = NULL;
+done:
+    ct_free(buf);
+    if (!standard)
+        close(fd);
+    return st;
+}
+
+ct_status ct_file_write(const char *path, const void *data, size_t size, ct_error *err)
+{
+    size_t n = strlen(path) + 32;
+    char *temp = ct_alloc(n);
+    if (temp == NULL)
+        return ct_fail(err, CT_ENOMEM, path, "out of memory while writing '%s'", path);
+    snprintf(temp, n, "%s.tmp%ld", path, (long)getpid());
+    ct_status st = CT_OK;
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        st = fail_errno(err, path, "create");
+        goto done;
+    }
+    for (size_t at = 0; at < size;) {
+        ssize_t w = write(fd, (const char *)data + at, size - at);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0) {
+            st = fail_errno(err, path, "write");
+            break;
+        }
+        at += (size_t)w;
+    }
+    if (st == CT_OK && fsync(fd) != 0 && errno != EINVAL && errno != ENOSYS)
+        st = fail_errno(err, path, "flush");
+    if (close(fd) != 0 && st == CT_OK)
+        st = fail_errno(err, path, "close");
+    if (st == CT_OK && rename(temp, path) != 0)
+        st = fail_errno(err, path, "rename into place");
+    if (st != CT_OK)
+        unlink(temp);
+done:
+    ct_free(temp);
+    return st;
+}
+
+bool ct_is_file(const char *path)
+{
+    struct stat sb;
+    return stat(path, &sb) == 0 && S_ISREG(sb.st_mode);
+}
+
+bool ct_is_folder(const char *path)
+{
+    struct stat sb;
+    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+}

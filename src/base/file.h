@@ -1,0 +1,36 @@
+/* Files: mapped read-only, read whole, written to a temporary name and renamed.
+ *
+ * A mapping is never patched. If the file shrinks while it is mapped, touching the lost pages raises SIGBUS: the library
+ * installs no handler; whoever cannot trust the file packs or copies at load. */
+#ifndef CT_BASE_FILE_H
+#define CT_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+typedef struct ct_map {
+    const uint8_t *data; /* NULL when size is 0 */
+    size_t size;
+} ct_map;
+
+/* Maps a regular file. EIO or ENOTFOUND with the system's reason. close accepts a zeroed map. */
+ct_status ct_map_open(ct_map *m, const char *path, ct_error *err);
+void ct_map_close(ct_map *m);
+
+/* Tells the kernel that [data+off, data+off+size) will not be read again soon: its memory is given back. */
+void ct_map_forget(const ct_map *m, size_t off, size_t size);
+
+/* Reads a whole file ("-" is standard input) into memory owned by the caller (ct_free), one NUL behind the last byte. */
+ct_status ct_file_read(char **data, size_t *size, const char *path, ct_error *err);
+
+/* Writes size bytes to path by way of a temporary file in the same folder, flushed, then renamed: nobody sees half. */
+ct_status ct_file_write(const char *path, const void *data, size_t size, ct_error *err);
+
+bool ct_is_file(const char *path);
+bool ct_is_folder(const char *path);
+
+#endif

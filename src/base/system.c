@@ -1,0 +1,204 @@
+/* Clock, memory and cores, read from the operating system. See system.h. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_getaffinity */
+#endif
+#include "base/system.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sched.h>
+#elif defined(__APPLE__)
+#include <mach/mach.h>
+#include <sys/sysctl.h>
+#endif
+
+uint64_t ct_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+size_t ct_rss_peak_bytes(void)
+{
+    struct rusage ru;
+    if (getrusage(RUSAGE_SELF, &ru) != 0)
+        return 0;
+#if defined(__APPLE__)
+    return (size_t)ru.ru_maxrss;
+#else
+    return (size_t)ru.ru_maxrss * 1024;
+#endif
+}
+
+#if defined(__linux__)
+
+size_t ct_rss_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL)
+        return 0;
+    unsigned long total = 0, resident = 0;
+    int n = fscanf(f, "%lu %lu", &total, &resident);
+    fclose(f);
+    return n == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* First number of a small file ("max" counts as none). */
+static long long number_in(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    long long v = -1;
+    if (f == NULL)
+        return -1;
+    if (fscanf(f, "%lld", &v) != 1)
+        v = -1;
+    fclose(f);
+    return v;
+}
+
+static size_t meminfo(const char *key)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (f == NULL)
+        return 0;
+    char line[128];
+    size_t kb = 0, n = strlen(key);
+    while (fgets(line, sizeof line, f))
+        if (strncmp(line, key, n) == 0) {
+            kb = strtoull(line + n, NULL, 10);
+            break;
+        }
+    fclose(f);
+    return kb * 1024;
+}
+
+size_t ct_memory_total(void)
+{
+    size_t total = meminfo("MemTotal:");
+    long long limit = number_in("/sys/fs/cgroup/memory.max");
+    return limit > 0 && (size_t)limit < total ? (size_t)limit : total;
+}
+
+size_t ct_memory_available(void)
+{
+    size_t free_now = meminfo("MemAvailable:");
+    long long limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+    if (limit > 0 && used >= 0) {
+        size_t left = limit > used ? (size_t)(limit - used) : 0;
+        if (left < free_now)
+            return left;
+    }
+    return free_now;
+}
+
+/* Cores that share a core_id and package with a lower-numbered allowed CPU are hyper-threads: they do not count. */
+int32_t ct_cores(void)
+{
+    cpu_set_t set;
+    int32_t n = 0, seen_n = 0;
+    long seen[1024];
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        for (size_t c = 0; c < CPU_SETSIZE; c++) {
+            if (!CPU_ISSET(c, &set))
+                continue;
+            char path[96];
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/core_id", c);
+            long long core = number_in(path);
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/physical_package_id", c);
+            long long package = number_in(path);
+            long id = core < 0 ? -1 - (long)c : (long)((package < 0 ? 0 : package) * 100000 + core);
+            bool known = false;
+            for (int32_t i = 0; i < seen_n && !known; i++)
+                known = seen[i] == id;
+            if (!known && seen_n < 1024)
+                seen[seen_n++] = id;
+        }
+        n = seen_n;
+    }
+    if (n < 1)
+        n = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    long long quota = -1, period = 100000;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f) {
+        if (fscanf(f, "%lld %lld", &quota, &period) < 1)
+            quota = -1;
+        fclose(f);
+    }
+    if (quota > 0 && period > 0) {
+        int32_t allowed = (int32_t)((quota + period - 1) / period);
+        if (allowed < n)
+            n = allowed;
+    }
+    return n < 1 ? 1 : n;
+}
+
+void ct_cpu_name(char *out, size_t n)
+{
+    snprintf(out, n, "unknown CPU");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (f == NULL)
+        return;
+    char line[256];
+    while (fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
+            continue;
+        colon += 1 + strspn(colon + 1, " \t");
+        colon[strcspn(colon, "\n")] = '\0';
+        snprintf(out, n, "%s", colon);
+        break;
+    }
+    fclose(f);
+}
+
+#elif defined(__APPLE__)
+
+size_t ct_rss_bytes(void)
+{
+    struct mach_task_basic_info info;
+    mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+    if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) != KERN_SUCCESS)
+        return 0;
+    return (size_t)info.resident_size;
+}
+
+static uint64_t sysctl_u64(const char *name)
+{
+    uint64_t v = 0;
+    size_t size = sizeof v;
+    return sysctlbyname(name, &v, &size, NULL, 0) == 0 ? v : 0;
+}
+
+size_t ct_memory_total(void) { return (size_t)sysctl_u64("hw.memsize"); }
+size_t ct_memory_available(void) { return (size_t)sysctl_u64("hw.memsize") / 4 * 3; }
+
+int32_t ct_cores(void)
+{
+    int32_t v = 0;
+    size_t size = sizeof v;
+    if (sysctlbyname("hw.perflevel0.physicalcpu", &v, &size, NULL, 0) != 0 || v < 1) {
+        size = sizeof v;
+        if (sysctlbyname("hw.physicalcpu", &v, &size, NULL, 0) != 0)
+            v = 1;
+    }
+    return v < 1 ? 1 : v;
+}
+
+void ct_cpu_name(char *out, size_t n)
+{
+    size_t size = n;
+    if (sysctlbyname("machdep.cpu.brand_string", out, &size, NULL, 0) != 0)
+        snprintf(out, n, "unknown CPU");
+}
+
+#else
+#error "base/system.c knows Linux and macOS"
+#endif
