@@ -1,0 +1,58 @@
+/* The registry of backends, and the check that a table has no holes. Adding a backend is one line of `all`. */
+#include "backend/backend.h"
+
+#include <string.h>
+
+/* Slowest first: "auto" takes the last. */
+static const ct_backend *(*const all[])(void) = {ct_ref_backend, ct_cpu_backend};
+
+enum { N_BACKENDS = sizeof all / sizeof all[0] };
+
+static const struct {
+    const char *name;
+    bool required;
+    size_t offset;
+} slots[] = {
+#define REQUIRED true
+#define OPTIONAL false
+#define CT_OP(name, need, args) {#name, need, offsetof(ct_ops, name)},
+#include "backend/ops.def"
+#undef CT_OP
+#undef REQUIRED
+#undef OPTIONAL
+};
+
+enum { N_SLOTS = sizeof slots / sizeof slots[0] };
+
+const ct_backend *ct_backend_at(size_t i) { return i < N_BACKENDS ? all[i]() : NULL; }
+
+const ct_backend *ct_backend_get(const char *name)
+{
+    if (strcmp(name, "auto") == 0)
+        return all[N_BACKENDS - 1]();
+    for (size_t i = 0; i < N_BACKENDS; i++)
+        if (strcmp(all[i]()->name, name) == 0)
+            return all[i]();
+    return NULL;
+}
+
+const char *ct_op_name(size_t i, bool *required)
+{
+    if (i >= N_SLOTS)
+        return NULL;
+    if (required)
+        *required = slots[i].required;
+    return slots[i].name;
+}
+
+ct_status ct_ops_check(const char *backend, const ct_ops *ops, ct_error *err)
+{
+    for (size_t i = 0; i < N_SLOTS; i++) {
+        void (*fn)(void);
+        memcpy(&fn, (const char *)ops + slots[i].offset, sizeof fn);
+        if (slots[i].required && fn == NULL)
+            return ct_fail(err, CT_EINTERNAL, backend, "backend %s (%s) does not fill the required operation '%s'", backend,
+                           ops->isa, slots[i].name);
+    }
+    return CT_OK;
+}

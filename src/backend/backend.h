@@ -1,0 +1,147 @@
+/* Backends: a checked table of coarse operations, and what those operate on.
+ *
+ * A backend fills the table and knows nothing of a model; the model calls the table and knows nothing of a backend. ref is
+ * the oracle, cpu the product, cuda a plug-in, metal reserved. Read ops.def for the operations, backend.c for the registry,
+ * which refuses a table with holes. */
+#ifndef CT_BACKEND_BACKEND_H
+#define CT_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "quant/dtype.h"
+
+#define CT_LINEAR_MAX 4 /* matrices in one linear call */
+#define CT_KV_PAGE 64   /* positions in a page of the cache: a multiple of every kernel's tile (16) */
+
+/* Memory where the backend computes. host is NULL when the CPU cannot touch it. */
+typedef struct ct_buffer {
+    void *host;
+    size_t bytes;
+    void *impl; /* the backend's own */
+} ct_buffer;
+
+/* A matrix inside a buffer, never a bare pointer. stride is in elements. */
+typedef struct ct_view {
+    const ct_buffer *buf;
+    size_t off; /* bytes */
+    int32_t rows, cols;
+    size_t stride;
+    ct_dtype type;
+} ct_view;
+
+/* Host backends only: row i of an f32 view. */
+static inline float *ct_view_row(ct_view v, int32_t i)
+{
+    return (float *)((char *)v.buf->host + v.off) + (size_t)i * v.stride;
+}
+
+typedef enum ct_weight_use {
+    CT_WEIGHT_VECTOR, /* norm weights [cols], kept as f32                                  */
+    CT_WEIGHT_MATRIX, /* linear [rows (out), cols (in)]                                    */
+    CT_WEIGHT_EMBED   /* the same, and rows are gathered one by one: the tied embedding    */
+} ct_weight_use;
+
+/* A weight in the backend's packed form, at the file's bits per weight. */
+typedef struct ct_weight {
+    const ct_dtype_info *dtype;
+    ct_weight_use use;
+    int32_t rows, cols;
+    ct_buffer buf;
+    char name[64]; /* of the tensor, for error sentences */
+} ct_weight;
+
+/* The batch: n rows, each a token with its sequence and position. The first n_prompt rows are prompt rows, the others decode
+ * rows; rows of one sequence stand together, in order of position. Arrays live where the backend computes. */
+typedef struct ct_rows {
+    int32_t n, n_prompt;
+    const int32_t *token; /* [n] */
+    const int32_t *pos;   /* [n] */
+    const int32_t *seq;   /* [n] index into the cache's page table */
+} ct_rows;
+
+typedef struct ct_rope {
+    double theta, factor; /* angle = pos * theta^(-2j/d) / factor */
+    int32_t head_dim;
+} ct_rope;
+
+typedef struct ct_attn {
+    int32_t heads;  /* H */
+    int32_t window; /* W, 0 = all positions */
+    float scale;
+} ct_attn;
+
+/* One layer's cache for all sequences: pages of CT_KV_PAGE positions, found through a table. Position p of sequence s is in
+ * page table[s * table_stride + (ring ? (p / CT_KV_PAGE) % ring : p / CT_KV_PAGE)], at byte off + page * page_bytes of pool.
+ * A ring has at least ceil((W-1+chunk) / CT_KV_PAGE) + 1 pages, so a chunk never overwrites a key that it needs.
+ * What is inside a page (K and V of all kv heads) is the backend's own layout. */
+typedef struct ct_kv {
+    ct_dtype type_k, type_v; /* bf16, f16 or f32 */
+    int32_t kv_heads, head_dim;
+    int32_t ring; /* pages in a sequence's ring; 0 = not a ring */
+    int32_t table_stride;
+    const int32_t *table; /* [sequences][table_stride] */
+    const ct_buffer *pool;
+    size_t off, page_bytes;
+} ct_kv;
+
+/* What an op is given besides its operands. One per session or batch; one thread at a time. */
+typedef struct ct_ctx {
+    ct_pool *pool;
+    ct_arena *scratch; /* for the duration of one op; sized by scratch_bytes */
+    bool exact;        /* prompt rows take the exact path too */
+    void *stream;      /* the backend's own */
+    const void *ops;   /* the table itself, for ops that call others */
+} ct_ctx;
+
+/* The largest operands that a context will see. */
+typedef struct ct_limits {
+    int32_t rows;     /* n */
+    int32_t max_cols; /* largest K of a linear */
+    int32_t max_out;  /* largest N of a linear, the head excluded */
+    int32_t heads, kv_heads, head_dim;
+    int32_t context;  /* positions */
+    int32_t threads;
+} ct_limits;
+
+typedef struct ct_ops {
+    const char *isa; /* "c", "avx512", ... */
+#define CT_OP(name, need, args) void(*name) args;
+#include "backend/ops.def"
+#undef CT_OP
+} ct_ops;
+
+typedef struct ct_backend {
+    const char *name;
+    ct_dtype default_kv;          /* type of the cache unless asked otherwise */
+    const char *const *isas;      /* NULL-terminated, best first: every instruction set built in */
+    /* The table for an instruction set (NULL = the best of this machine); NULL when the machine lacks it. */
+    const ct_ops *(*ops)(const char *isa);
+    ct_status (*buffer_alloc)(ct_buffer *b, size_t bytes, ct_error *err); /* zeroed, committed when touched */
+    void (*buffer_free)(ct_buffer *b);
+    /* Packs a tensor (row-major blocks of dtype, as in the file) into *w. w->dtype, use, rows, cols, name are set by the
+     * caller; src may be forgotten afterwards unless *in_place is set, which means that w points into src. */
+    ct_status (*weight_load)(ct_weight *w, const void *src, ct_pool *pool, bool *in_place, ct_error *err);
+    void (*weight_free)(ct_weight *w);
+    bool (*supports)(const ct_dtype_info *t, ct_weight_use use);
+    size_t (*kv_page_bytes)(ct_dtype type_k, ct_dtype type_v, int32_t kv_heads, int32_t head_dim);
+    size_t (*scratch_bytes)(const ct_limits *l);
+} ct_backend;
+
+/* The registry. get: by name, or "auto" for the fastest; NULL when unknown. at: in order of speed, slowest first. */
+const ct_backend *ct_backend_get(const char *name);
+const ct_backend *ct_backend_at(size_t i);
+/* Every REQUIRED slot filled? Otherwise EINTERNAL naming the backend and the op. */
+ct_status ct_ops_check(const char *backend, const ct_ops *ops, ct_error *err);
+/* Names of the ops in table order, NULL past the end; whether it is required. */
+const char *ct_op_name(size_t i, bool *required);
+
+/* The leaves, one function each; the registry is the only caller. */
+const ct_backend *ct_ref_backend(void);
+const ct_backend *ct_cpu_backend(void);
+
+#endif

@@ -1,0 +1,28 @@
+/* The cache: a ring of pages for every sliding layer, pages for every global one, for any number of sequences.
+ *
+ * Page tables are shared by all layers of a kind; memory is reserved for the whole context and committed by the kernel when
+ * first touched, so a short talk stays small. Formula of the ring: ceil((W-1+chunk)/page) + 1 pages, because a chunk of
+ * prompt rows is stored before any of them attends: with W alone it would overwrite keys that it needs. */
+#ifndef CT_ENGINE_KVCACHE_H
+#define CT_ENGINE_KVCACHE_H
+
+#include "model/model.h"
+
+typedef struct ct_kvcache {
+    const ct_gemma *model;
+    int32_t sequences, context, chunk;
+    int32_t ring_pages, seq_pages;      /* per sequence: of a local, of a global layer */
+    int32_t *local_table, *global_table; /* [sequences][ring_pages], [sequences][seq_pages] */
+    ct_buffer buf;
+    ct_kv *layers;                      /* [L] */
+    int32_t *length;                    /* [sequences] positions stored */
+} ct_kvcache;
+
+ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk,
+                            ct_dtype type_k, ct_dtype type_v, ct_error *err);
+void ct_kvcache_free(ct_kvcache *kc);
+/* What create would reserve, without doing it. local and global parts may be NULL. */
+size_t ct_kvcache_bytes(const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
+                        ct_dtype type_v, size_t *local, size_t *global);
+
+#endif

@@ -1,0 +1,49 @@
+/* A session: one timeline on a model. Feeds prompts in chunks, decodes token by token, keeps the history.
+ *
+ * One thread at a time; any number of sessions may share a model (each needs a pool of its own unless calls are serialised).
+ * Decoding allocates nothing. Text, stop strings and printing are the callers'. */
+#ifndef CT_ENGINE_SESSION_H
+#define CT_ENGINE_SESSION_H
+
+#include "engine/kvcache.h"
+#include "engine/sampler.h"
+
+#define CT_CHUNK 512 /* prompt rows per forward: enough to pay for unpacking weights, little enough for L2-sized activations */
+
+typedef struct ct_session_options {
+    int32_t context; /* 0 = what the model was trained for, memory permitting */
+    int32_t chunk;   /* 0 = CT_CHUNK */
+    int32_t max_out; /* rows of a chunk that can give logits at once; 0 = 1 */
+    bool exact;
+    int32_t type_k, type_v; /* ct_dtype, -1 = the backend's default */
+} ct_session_options;
+
+typedef struct ct_session ct_session;
+
+/* Borrows model and pool for its life. ENOMEM says how much was needed and what would fit. */
+ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt, ct_error *err);
+void ct_session_free(ct_session *s);
+
+/* Feeds n tokens as prompt rows (or, decode = true, one by one as decode rows: slow, for measuring accuracy), after what is
+ * there. ECONTEXT, before anything is changed, when they do not fit. on_logits, if not NULL, gets the logits of every fed token
+ * (position, logits[vocab] valid during the call) whose wanted(position) is non-zero (wanted NULL = all); a non-OK return ends
+ * the feed. Afterwards ct_session_logits holds those of the last token. EINVAL for n == 0 or ids out of the vocabulary.
+ * stop, if not NULL, is polled between chunks: non-zero gives EINTERRUPTED with what was fed so far kept. */
+typedef ct_status ct_logits_fn(void *arg, int32_t pos, const float *logits);
+ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool decode, ct_logits_fn *on_logits, void *arg,
+                          const volatile int *stop, ct_error *err);
+/* Chooses the next token from the last logits, without feeding it. ENUMERIC names the layer where the first NaN or infinity
+ * appears (found by running the last row again under watch). */
+ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err);
+/* Feeds one token as a decode row and makes its logits. ECONTEXT when the context is full. */
+ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err);
+
+const float *ct_session_logits(const ct_session *s); /* [vocab], NULL before the first feed */
+int32_t ct_session_length(const ct_session *s);
+int32_t ct_session_context(const ct_session *s);
+const int32_t *ct_session_ids(const ct_session *s);  /* the history, ct_session_length of them */
+/* Forgets everything, keeps the memory. */
+void ct_session_reset(ct_session *s);
+size_t ct_session_bytes(const ct_session *s); /* reserved: cache, activations, scratch */
+
+#endif

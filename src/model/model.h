@@ -1,0 +1,57 @@
+/* Gemma 3: weights on a backend, and the forward pass, written once over the table of operations.
+ *
+ * A model is immutable after loading and may be shared by threads. The forward takes rows of any number of sequences
+ * (backend.h: ct_rows) and the caches of all layers; it does not know where rows come from or how a token is chosen. */
+#ifndef CT_MODEL_MODEL_H
+#define CT_MODEL_MODEL_H
+
+#include "backend/backend.h"
+#include "formats/tensors.h"
+#include "model/config.h"
+
+typedef struct ct_layer {
+    ct_weight attn_norm, q, k, v, q_norm, k_norm, o, post_attn_norm; /* [D] [H*d,D] [K*d,D] [K*d,D] [d] [d] [D,H*d] [D] */
+    ct_weight ffn_norm, gate, up, down, post_ffn_norm;               /* [D] [F,D] [F,D] [D,F] [D] */
+} ct_layer;
+
+typedef struct ct_gemma {
+    ct_config cfg;
+    const ct_backend *backend;
+    const ct_ops *ops;
+    ct_weight embed;     /* [embed_rows, D], also the head unless head.rows > 0 */
+    ct_weight head;      /* rare: an untied output matrix */
+    ct_weight norm;      /* [D] */
+    ct_layer *layers;    /* [L] */
+    size_t weight_bytes; /* packed, all of them */
+    size_t decode_bytes; /* weight bytes that one decoded token reads (the embedding once, as the head) */
+} ct_gemma;
+
+/* Loads all weights onto a backend (isa NULL = best). Tensors are packed one by one and their file pages given back; the
+ * directory must outlive the model only if *needs_tensors is set. ENOTFOUND for a missing tensor, EFORMAT for a wrong shape,
+ * EUNSUPPORTED for a weight type the backend lacks, ENUMERIC for NaN or infinity in a norm weight or a block scale. */
+ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
+                        bool *needs_tensors, ct_error *err);
+void ct_gemma_free(ct_gemma *m);
+
+/* Memory of one step's activations for up to n rows of which up to n_out give logits. */
+typedef struct ct_step {
+    ct_buffer buf;      /* activations; views into it */
+    ct_arena scratch;   /* the ops' */
+    int32_t max_rows, max_out;
+    ct_view x, h, q, k, v, att, gate, up, branch, cs_global, cs_local, sel, logits;
+} ct_step;
+
+ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads,
+                         ct_error *err);
+void ct_step_free(ct_step *s, const ct_gemma *m);
+size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads);
+
+/* One forward. kv: [L] caches. out: indices of the n_out rows (ascending) whose logits are wanted: s->logits[n_out, vocab],
+ * in f32, spare rows left out, soft-capped if the model says so. n_out may be 0. The head always takes the exact path.
+ * watch, if not NULL, is called with the residual after the embedding (layer -1) and after each layer: checks and the search
+ * for the layer where a NaN was born use it; a non-zero return ends the forward early. */
+typedef int ct_watch_fn(void *arg, int32_t layer, ct_view x);
+void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
+                int32_t n_out, ct_watch_fn *watch, void *watch_arg);
+
+#endif
