@@ -1,0 +1,73 @@
+# carat's front door. The build itself is CMakeLists.txt; everything made lies in build/, and ./carat is the program.
+#
+#   make            build                          make bench      build, fetch the default model, measure
+#   make test       build and run every test       make help       the rest
+#
+# Each target first installs what it misses (scripts/deps), and costs next to nothing when there is nothing to do.
+BUILD  ?= build/release
+PREFIX ?= /usr/local
+ARGS   ?=
+SAN    ?= address,undefined
+
+cmake = $$(if [ -x build/tools/bin/cmake ]; then echo build/tools/bin/cmake; else echo cmake; fi)
+ctest = $$(if [ -x build/tools/bin/ctest ]; then echo build/tools/bin/ctest; else echo ctest; fi)
+ninja = $$(if command -v ninja >/dev/null; then echo -G Ninja; fi)
+jobs  = $$(getconf _NPROCESSORS_ONLN)
+# $(call configure,folder,options): once; cmake itself notices later changes. What it says matters only if it fails.
+configure = [ -e $(1)/CMakeCache.txt ] || { mkdir -p $(1) && $(cmake) -S . -B $(1) $(ninja) $(2) >$(1)/configure.log 2>&1; } \
+            || { cat $(1)/configure.log >&2; rm -f $(1)/CMakeCache.txt; exit 1; }
+# Tests were left out if cmocka was missing when the folder was configured: look again.
+find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
+
+.PHONY: all bench test check lint format sanitize install clean distclean help
+.NOTPARALLEL:
+
+all: ## build the library and ./carat
+	@scripts/deps build
+	@$(call configure,$(BUILD))
+	@$(cmake) --build $(BUILD) -j $(jobs) --target carat carat_shared >&2
+	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
+
+bench: all ## build, fetch the default model, measure (ARGS="--json" etc.)
+	@scripts/deps fetch
+	@scripts/fetch-model
+	@./carat bench $(ARGS)
+
+test: ## build and run every test; CARAT_NO_FETCH=1 does without the default model
+	@scripts/deps build test fetch
+	@$(call configure,$(BUILD))
+	@$(call find_cmocka,$(BUILD))
+	@$(cmake) --build $(BUILD) -j $(jobs) >&2
+	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
+	@[ -n "$$CARAT_NO_FETCH" ] || scripts/fetch-model || \
+	    echo "carat: no default model: the tests that need it will be skipped" >&2
+	@$(ctest) --test-dir $(BUILD) --output-on-failure -j $(jobs) $(ARGS)
+
+check: all ## compare every kernel of every backend on this machine with the reference
+	@./carat check $(ARGS)
+
+lint: ## format, warnings of two compilers, who includes whom, banned functions, symbols
+	@scripts/deps lint test
+	@scripts/lint
+
+format: ## apply .clang-format
+	@scripts/deps lint
+	@scripts/lint --fix
+
+sanitize: ## every test under sanitizers (SAN=thread for the other half)
+	@scripts/deps build test
+	@$(call configure,build/$(SAN),-DCARAT_SANITIZE=$(SAN) -DCMAKE_BUILD_TYPE=Debug)
+	@$(cmake) --build build/$(SAN) -j $(jobs) >&2
+	@$(ctest) --test-dir build/$(SAN) --output-on-failure -j $(jobs) $(ARGS)
+
+install: all ## install under PREFIX (/usr/local), inside DESTDIR
+	@$(cmake) --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove what was built; installed tools and models stay
+	@rm -rf $(BUILD) build/lint build/address* build/thread carat
+
+distclean: ## remove everything that git does not know here
+	@rm -rf build carat
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
