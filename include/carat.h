@@ -1,0 +1,178 @@
+/* carat: Gemma 3, in process.
+ *
+ *     carat_model *m = NULL;
+ *     carat_session *s = NULL;
+ *     carat_error err;
+ *     if (carat_model_open(&m, "gemma-3-270m-q4_k_m.gguf", NULL, &err) || carat_session_create(&s, m, NULL, &err))
+ *         return complain(err.text);
+ *     carat_sampling how = carat_sampling_default(m);
+ *     carat_session_prompt(s, "The capital of France is", SIZE_MAX, CARAT_RAW, NULL, &err);
+ *     while (carat_session_next(s, &how, &token, &err) == CARAT_OK && !carat_is_end(m, token))
+ *         fwrite(text, 1, carat_session_text(s, token, text, sizeof text), stdout);
+ *     carat_session_free(s);
+ *     carat_model_close(m);
+ *
+ * Every function that can fail returns a carat_status and fills a nullable carat_error, last argument, with one sentence.
+ * Out-pointers come first and are NULL on failure; `T **out` means you own it now; free and close accept NULL. Options structs
+ * are filled by their _default() function and start with their size. The library never exits, aborts, prints or reads the
+ * environment; it installs no signal handlers. Jobs (bench, eval, inspect, check) are in carat_jobs.h. */
+#ifndef CARAT_H
+#define CARAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(CARAT_STATIC)
+#define CARAT_API
+#else
+#define CARAT_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CARAT_VERSION "0.1.0"
+
+typedef int32_t carat_token;
+
+typedef enum carat_status {
+    CARAT_OK = 0,
+    CARAT_EINVAL = -1,       /* arguments make no sense                               */
+    CARAT_ENOMEM = -2,       /* memory could not be had                               */
+    CARAT_EIO = -3,          /* the operating system refused                          */
+    CARAT_EFORMAT = -4,      /* a file is damaged or lies about itself                */
+    CARAT_EUNSUPPORTED = -5, /* a file or option is sound, but carat does not do it   */
+    CARAT_ENUMERIC = -6,     /* NaN or infinity in weights or logits                  */
+    CARAT_ECONTEXT = -7,     /* the context is full; the session stays usable         */
+    CARAT_EINTERRUPTED = -8, /* the caller asked to stop; the session stays usable    */
+    CARAT_ENOTFOUND = -9,    /* a named thing is not there                            */
+    CARAT_EINTERNAL = -10    /* a fault of carat's own                                */
+} carat_status;
+
+typedef struct carat_error {
+    int32_t code;
+    char where[64];
+    char text[240]; /* one sentence: what was expected, what was found, where, what to try */
+} carat_error;
+
+typedef struct carat_model carat_model;     /* immutable after open; share freely between threads */
+typedef struct carat_session carat_session; /* one timeline; one thread at a time                 */
+
+CARAT_API const char *carat_version(void);
+
+/* ---- models ---- */
+
+typedef struct carat_model_options {
+    uint32_t size;
+    const char *backend; /* "auto", "ref", "cpu" */
+    const char *isa;     /* NULL = best of this machine; "c", "avx512": for checks and measurements */
+    int32_t threads;     /* 0 = physical cores this process may use */
+    bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
+} carat_model_options;
+
+CARAT_API carat_model_options carat_model_options_default(void);
+
+/* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. The file is mapped while it is read; weights are packed
+ * and the mapping dropped, so a file that changes afterwards does not matter. */
+CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err);
+CARAT_API void carat_model_close(carat_model *m);
+
+typedef struct carat_model_info {
+    const char *path, *format, *size;      /* "GGUF v3"; "270m" or "" */
+    const char *backend, *isa;
+    int32_t threads;
+    int32_t layers, dim, heads, kv_heads, head_dim, ffn, vocab, window, context;
+    size_t file_bytes, weight_bytes;       /* on disk; packed in memory */
+    size_t decode_bytes;                   /* weight bytes read for one token */
+    uint64_t parameters;
+    bool has_text, has_turns;              /* a tokenizer; a chat template (instruction-tuned) */
+    int32_t n_warnings;
+    const char *const *warnings;           /* what was filled in, ignored or repaired */
+} carat_model_info;
+
+/* Strings are borrowed from m. */
+CARAT_API void carat_model_get_info(const carat_model *m, carat_model_info *info);
+
+/* ---- text ---- */
+
+/* Ids of text[0..n) (n = SIZE_MAX: up to its NUL). Writes at most cap ids, returns how many there are in all through *count.
+ * special: control pieces in the text become their ids, else they are text. */
+CARAT_API carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bool bos, bool special,
+                                      carat_token *ids, size_t cap, size_t *count, carat_error *err);
+/* Text of ids: writes at most cap bytes, *count is what there is in all. Not NUL-terminated. */
+CARAT_API carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special, char *text,
+                                        size_t cap, size_t *count, carat_error *err);
+CARAT_API bool carat_is_end(const carat_model *m, carat_token id);
+CARAT_API carat_token carat_bos(const carat_model *m);
+
+/* ---- sessions ---- */
+
+typedef struct carat_session_options {
+    uint32_t size;
+    int32_t context;                    /* 0 = what the model was trained for, memory permitting */
+    const char *kv;                     /* NULL = the backend's default; "bf16", "f16", "f32", or "f32,bf16": keys, values */
+    bool exact;                         /* prompts take the exact path too */
+    bool (*keep_going)(void *arg);      /* polled between chunks and tokens; false ends with EINTERRUPTED */
+    void *arg;
+} carat_session_options;
+
+CARAT_API carat_session_options carat_session_options_default(void);
+/* Borrows m until freed. */
+CARAT_API carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt,
+                                            carat_error *err);
+CARAT_API void carat_session_free(carat_session *s);
+
+typedef enum carat_prompt_form {
+    CARAT_AUTO, /* turns where the model is instruction-tuned, else raw */
+    CARAT_RAW,  /* <bos> and the text as it is */
+    CARAT_TURNS /* Gemma's turns */
+} carat_prompt_form;
+
+/* Tokenizes and feeds a prompt after what is there. n = SIZE_MAX: up to its NUL. system may be NULL. EINVAL for an empty
+ * prompt or a model without text; ECONTEXT, nothing changed, when it does not fit (both lengths in the sentence). */
+CARAT_API carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, carat_prompt_form form,
+                                            const char *system, carat_error *err);
+/* Feeds ids after what is there. */
+CARAT_API carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
+/* Makes the session hold exactly these ids, reusing the common prefix where the cache still has it. */
+CARAT_API carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
+
+typedef struct carat_logit_bias {
+    carat_token id;
+    float bias;
+} carat_logit_bias;
+
+typedef struct carat_sampling {
+    uint32_t size;
+    double temperature; /* 0 = greedy */
+    int32_t top_k;      /* 0 = off */
+    double top_p, min_p;
+    double repeat_penalty, presence_penalty, frequency_penalty;
+    uint64_t seed;
+    const carat_logit_bias *bias; /* borrowed for the call */
+    size_t n_bias;
+} carat_sampling;
+
+/* Gemma's own: temperature 1, top-k 64, top-p 0.95 (or what the model's file says). seed 0. */
+CARAT_API carat_sampling carat_sampling_default(const carat_model *m);
+
+/* Chooses the next token and feeds it lazily: the forward of a token runs when the one after it is asked for, so the last
+ * token of a text costs none. ECONTEXT when the context is full; ENUMERIC names the layer of the first NaN. */
+CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err);
+/* log-probability (natural) of the token last given by next, under the unmodified logits. */
+CARAT_API double carat_session_logprob(const carat_session *s);
+/* The text that token completes, whole characters only; cap >= 512. Call once per token, in order. token -1 flushes. */
+CARAT_API size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap);
+/* Logits after the last token, [vocab] (runs its forward if it has not run). Borrowed until the next call on s. */
+CARAT_API carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err);
+CARAT_API int32_t carat_session_length(const carat_session *s);
+CARAT_API int32_t carat_session_context(const carat_session *s);
+CARAT_API size_t carat_session_bytes(const carat_session *s);
+CARAT_API void carat_session_reset(carat_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

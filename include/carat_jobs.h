@@ -1,0 +1,162 @@
+/* Jobs on models: evaluate, measure, inspect, check. Results are structs; nothing here formats for people.
+ * Same conventions as carat.h. All run on the calling thread plus the model's pool, minutes long ones poll keep_going. */
+#ifndef CARAT_JOBS_H
+#define CARAT_JOBS_H
+
+#include "carat.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct carat_job { /* how a job talks while it runs; every field may be 0 */
+    bool (*keep_going)(void *arg);
+    void (*progress)(void *arg, const char *what, double done, double total);
+    void *arg;
+} carat_job;
+
+/* ---- logits ---- */
+
+typedef struct carat_top {
+    carat_token id;
+    double logprob;
+} carat_top;
+
+/* The k likeliest tokens after ids[0..n), best first, ties by id; *nll: nats of ids 1..n-1 given their prefix, summed. */
+CARAT_API carat_status carat_logits(carat_model *m, const carat_token *ids, size_t n, const carat_session_options *opt,
+                                    carat_top *top, size_t k, double *nll, carat_error *err);
+/* Mean log-probability of ids[from..n) given their prefix, by the exact path; first_weak: index of the least likely one. */
+CARAT_API carat_status carat_score(carat_model *m, const carat_token *ids, size_t n, size_t from, double *mean_logprob,
+                                   size_t *weakest, carat_error *err);
+
+/* ---- eval ---- */
+
+typedef struct carat_eval_options {
+    uint32_t size;
+    int32_t context;  /* 512 */
+    int32_t chunks;   /* 0 = all */
+    bool decode_path; /* kl: score with decode rows instead of prompt rows */
+    bool exact;
+    const char *kv;
+} carat_eval_options;
+
+CARAT_API carat_eval_options carat_eval_options_default(void);
+
+typedef struct carat_perplexity {
+    double ppl, std_error, seconds;
+    size_t tokens; /* scored */
+    int32_t chunks;
+    double tok_s;  /* processed, not only scored */
+} carat_perplexity;
+
+/* llama-perplexity's protocol: the text with <bos> in front is cut into chunks of c tokens, each chunk's first token becomes
+ * <bos>, tokens c/2+1 .. c-1 of a chunk are scored. EINVAL when the text is shorter than two chunks. */
+CARAT_API carat_status carat_eval_perplexity(carat_model *m, const char *text, size_t n, const carat_eval_options *opt,
+                                             const carat_job *job, carat_perplexity *out, carat_error *err);
+
+typedef struct carat_kl {
+    double kl_mean, kl_p99, top1_agree, ppl_base, ppl;
+    size_t tokens;
+} carat_kl;
+
+/* KL(base || m) over the scored positions of the same protocol; base scores by its exact prompt path. */
+CARAT_API carat_status carat_eval_kl(carat_model *base, carat_model *m, const char *text, size_t n,
+                                     const carat_eval_options *opt, const carat_job *job, carat_kl *out, carat_error *err);
+
+/* ---- inspect ---- */
+
+typedef struct carat_tensor_info {
+    const char *name, *type;
+    size_t ne[4], bytes;
+    int32_t n_dims;
+} carat_tensor_info;
+
+typedef struct carat_inspection carat_inspection;
+/* Reads directory and metadata, no weights. verdict: NULL when `run` would take the file, else the sentence it would refuse with. */
+CARAT_API carat_status carat_inspect(carat_inspection **out, const char *path, carat_error *err);
+CARAT_API void carat_inspection_free(carat_inspection *i);
+CARAT_API const carat_model_info *carat_inspection_info(const carat_inspection *i);
+CARAT_API const char *carat_inspection_verdict(const carat_inspection *i);
+CARAT_API size_t carat_inspection_tensors(const carat_inspection *i);
+CARAT_API void carat_inspection_tensor(const carat_inspection *i, size_t n, carat_tensor_info *t);
+CARAT_API size_t carat_inspection_keys(const carat_inspection *i);
+/* Key n and its value as text (arrays: type, count and the first few), borrowed until the next call. */
+CARAT_API void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const char **value);
+
+typedef struct carat_memory { /* bytes that a session of this context needs */
+    size_t weights, cache_local, cache_global, activations, total;
+} carat_memory;
+CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_t context, const char *kv, carat_memory *out,
+                                               carat_error *err);
+
+/* ---- check ---- */
+
+typedef struct carat_check_result {
+    const char *backend, *isa, *op, *type; /* type: of weight or cache, "" where it does not apply */
+    int64_t cases;
+    double budget_used; /* worst error as a share of its budget: 1 = at the limit */
+    bool passed;
+    char detail[160];   /* of the worst case: shape, seed, error */
+} carat_check_result;
+
+/* Every op, type and instruction set of a backend (NULL = all) against ref. on_result is called per line. Returns
+ * CARAT_ENUMERIC if one failed. quick: fewer shapes. */
+CARAT_API carat_status carat_check(const char *backend, int32_t threads, uint64_t seed, bool quick,
+                                   void (*on_result)(void *arg, const carat_check_result *r), void *arg, carat_error *err);
+
+/* ---- bench ---- */
+
+typedef struct carat_machine {
+    char cpu[96];
+    int32_t cores, threads;
+    size_t memory;
+    double bandwidth; /* bytes/s of reading, measured now, with the model's threads */
+    double int8_rate; /* operations/s of the int8 dot product, likewise */
+} carat_machine;
+
+CARAT_API carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_error *err);
+
+typedef struct carat_bench_case { /* fixed lengths, no sampling */
+    int32_t prompt;   /* pp: tokens; 0 = a decode test */
+    int32_t generate; /* tg: tokens */
+    int32_t depth;    /* positions stored before the clock starts */
+    int32_t batch;    /* sequences at once */
+    int32_t repeats;
+    bool exact;
+    const char *kv;
+} carat_bench_case;
+
+/* samples[repeats]: tokens per second of all sequences together, one untimed warm-up before. share[repeats] (nullable):
+ * of the machine: decode, bytes read (weights + cache) over bandwidth; prompts, int8 operations over the int8 rate. */
+CARAT_API carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const carat_bench_case *test,
+                                       const carat_job *job, double *samples, double *share, carat_error *err);
+
+typedef enum carat_stop { CARAT_STOP_LENGTH, CARAT_STOP_END, CARAT_STOP_CONTEXT } carat_stop;
+
+typedef struct carat_bench_text { /* one prompt of the main job */
+    const char *name, *prompt;
+    double temperature;
+    int32_t prompt_tokens, tokens;
+    carat_stop stop;
+    double ttft_s, tok_s, share;       /* share of measured bandwidth */
+    size_t rss_start, rss_middle, rss_end;
+    double mean_logprob;               /* of its text, by the exact path, under the model's own distribution */
+    bool loops;
+    int32_t loop_period, loop_start;   /* in tokens, where it loops */
+    char *text;                        /* owned by the result; carat_bench_text_deinit */
+    size_t text_len;
+} carat_bench_text;
+
+CARAT_API size_t carat_bench_prompts(void); /* 3 */
+/* Prompt i with up to max_tokens tokens at a temperature (0 = greedy), as users generate: sampled, stopped at the end. */
+CARAT_API carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, size_t i, double temperature,
+                                          int32_t max_tokens, uint64_t seed, const carat_job *job, carat_bench_text *out,
+                                          carat_error *err);
+CARAT_API void carat_bench_text_deinit(carat_bench_text *t);
+/* The short text that carat ships for quality figures. */
+CARAT_API const char *carat_bench_quality_text(size_t *n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
