@@ -51,8 +51,8 @@ ct_status ct_ops_check(const char *backend, const ct_ops *ops, ct_error *err)
         void (*fn)(void);
         memcpy(&fn, (const char *)ops + slots[i].offset, sizeof fn);
         if (slots[i].required && fn == NULL)
-            return ct_fail(err, CT_EINTERNAL, backend, "backend %s (%s) does not fill the required operation '%s'", backend,
-                           ops->isa, slots[i].name);
+            return ct_fail(err, CT_EINTERNAL, backend, "backend %s (%s) does not fill the required operation '%s'",
+                           backend, ops->isa, slots[i].name);
     }
     return CT_OK;
 }

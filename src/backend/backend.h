@@ -104,7 +104,7 @@ typedef struct ct_limits {
     int32_t max_cols; /* largest K of a linear */
     int32_t max_out;  /* largest N of a linear, the head excluded */
     int32_t heads, kv_heads, head_dim;
-    int32_t context;  /* positions */
+    int32_t context; /* positions */
     int32_t threads;
 } ct_limits;
 
@@ -117,8 +117,8 @@ typedef struct ct_ops {
 
 typedef struct ct_backend {
     const char *name;
-    ct_dtype default_kv;          /* type of the cache unless asked otherwise */
-    const char *const *isas;      /* NULL-terminated, best first: every instruction set built in */
+    ct_dtype default_kv;     /* type of the cache unless asked otherwise */
+    const char *const *isas; /* NULL-terminated, best first: every instruction set built in */
     /* The table for an instruction set (NULL = the best of this machine); NULL when the machine lacks it. */
     const ct_ops *(*ops)(const char *isa);
     ct_status (*buffer_alloc)(ct_buffer *b, size_t bytes, ct_error *err); /* zeroed, committed when touched */

@@ -11,11 +11,11 @@
 typedef struct ct_kvcache {
     const ct_gemma *model;
     int32_t sequences, context, chunk;
-    int32_t ring_pages, seq_pages;      /* per sequence: of a local, of a global layer */
+    int32_t ring_pages, seq_pages;       /* per sequence: of a local, of a global layer */
     int32_t *local_table, *global_table; /* [sequences][ring_pages], [sequences][seq_pages] */
     ct_buffer buf;
-    ct_kv *layers;                      /* [L] */
-    int32_t *length;                    /* [sequences] positions stored */
+    ct_kv *layers;   /* [L] */
+    int32_t *length; /* [sequences] positions stored */
 } ct_kvcache;
 
 ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk,

@@ -24,7 +24,7 @@ typedef struct ct_sampling {
     double frequency_penalty; /* 0 = off; subtracted per occurrence */
     int32_t penalty_last;     /* how much history counts; 0 = none, -1 = all */
     uint64_t seed;
-    const ct_bias *bias;      /* borrowed for the call */
+    const ct_bias *bias; /* borrowed for the call */
     size_t n_bias;
 } ct_sampling;
 
@@ -39,8 +39,8 @@ ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err
 /* Chooses a token from logits[vocab] (left unchanged). history[n_history]: ids so far, prompt included. draw: number of this
  * draw in the stream of how->seed, so that the same seed gives the same tokens. logprob (nullable): log-probability of the
  * chosen token under the unmodified logits. ENUMERIC if a logit is NaN or +inf, or all are -inf. */
-ct_status ct_sample(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history, size_t n_history,
-                    uint64_t draw, int32_t *token, double *logprob, ct_error *err);
+ct_status ct_sample(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history,
+                    size_t n_history, uint64_t draw, int32_t *token, double *logprob, ct_error *err);
 
 /* log(sum(exp(logits))) in f64; the log-probability of id is logits[id] minus it. NaN if a logit is NaN or +inf. */
 double ct_logsumexp(const float *logits, int32_t n);

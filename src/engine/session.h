@@ -8,7 +8,8 @@
 #include "engine/kvcache.h"
 #include "engine/sampler.h"
 
-#define CT_CHUNK 512 /* prompt rows per forward: enough to pay for unpacking weights, little enough for L2-sized activations */
+#define CT_CHUNK \
+    512 /* prompt rows per forward: enough to pay for unpacking weights, little enough for L2-sized activations */
 
 typedef struct ct_session_options {
     int32_t context; /* 0 = what the model was trained for, memory permitting */
@@ -21,7 +22,8 @@ typedef struct ct_session_options {
 typedef struct ct_session ct_session;
 
 /* Borrows model and pool for its life. ENOMEM says how much was needed and what would fit. */
-ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt, ct_error *err);
+ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt,
+                            ct_error *err);
 void ct_session_free(ct_session *s);
 
 /* Feeds n tokens as prompt rows (or, decode = true, one by one as decode rows: slow, for measuring accuracy), after what is
@@ -41,7 +43,7 @@ ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err);
 const float *ct_session_logits(const ct_session *s); /* [vocab], NULL before the first feed */
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
-const int32_t *ct_session_ids(const ct_session *s);  /* the history, ct_session_length of them */
+const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_length of them */
 /* Forgets everything, keeps the memory. */
 void ct_session_reset(ct_session *s);
 size_t ct_session_bytes(const ct_session *s); /* reserved: cache, activations, scratch */

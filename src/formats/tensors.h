@@ -21,24 +21,35 @@ typedef struct ct_str {
 
 /* Value types carry GGUF's ids. */
 typedef enum ct_kv_type {
-    CT_KV_U8 = 0, CT_KV_I8, CT_KV_U16, CT_KV_I16, CT_KV_U32, CT_KV_I32, CT_KV_F32, CT_KV_BOOL,
-    CT_KV_STRING, CT_KV_ARRAY, CT_KV_U64, CT_KV_I64, CT_KV_F64
+    CT_KV_U8 = 0,
+    CT_KV_I8,
+    CT_KV_U16,
+    CT_KV_I16,
+    CT_KV_U32,
+    CT_KV_I32,
+    CT_KV_F32,
+    CT_KV_BOOL,
+    CT_KV_STRING,
+    CT_KV_ARRAY,
+    CT_KV_U64,
+    CT_KV_I64,
+    CT_KV_F64
 } ct_kv_type;
 
 typedef struct ct_kv_pair {
     ct_str key;
     ct_kv_type type;
-    ct_kv_type elem_type; /* of an array */
-    uint64_t count;       /* elements of an array, 1 otherwise */
-    const uint8_t *data;  /* the value's bytes as in the file (of a string or array: behind its lengths) */
+    ct_kv_type elem_type;  /* of an array */
+    uint64_t count;        /* elements of an array, 1 otherwise */
+    const uint8_t *data;   /* the value's bytes as in the file (of a string or array: behind its lengths) */
     const ct_str *strings; /* [count] for an array of strings (or one string), else NULL */
 } ct_kv_pair;
 
 typedef struct ct_tensor {
     ct_str name;
     const ct_dtype_info *dtype;
-    int32_t n_dims;      /* 1..4 */
-    size_t ne[4];        /* ne[0] is contiguous (the row, "in"); unused ones are 1 */
+    int32_t n_dims; /* 1..4 */
+    size_t ne[4];   /* ne[0] is contiguous (the row, "in"); unused ones are 1 */
     size_t n_elems;
     const uint8_t *data; /* bytes long; aligned only as the file aligns it */
     size_t bytes;
@@ -56,7 +67,7 @@ void ct_tensors_close(ct_tensors *t);
 
 const char *ct_tensors_path(const ct_tensors *t);   /* as opened, or "synthetic:..." */
 const char *ct_tensors_format(const ct_tensors *t); /* "GGUF v3", "synthetic", ... */
-size_t ct_tensors_file_bytes(const ct_tensors *t);  /* size of the file; of a synthetic model the bytes of its tensors */
+size_t ct_tensors_file_bytes(const ct_tensors *t); /* size of the file; of a synthetic model the bytes of its tensors */
 size_t ct_tensors_count(const ct_tensors *t);
 const ct_tensor *ct_tensors_at(const ct_tensors *t, size_t i); /* file order; NULL past the end */
 const ct_tensor *ct_tensors_find(const ct_tensors *t, const char *name);

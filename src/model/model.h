@@ -10,8 +10,9 @@
 #include "model/config.h"
 
 typedef struct ct_layer {
-    ct_weight attn_norm, q, k, v, q_norm, k_norm, o, post_attn_norm; /* [D] [H*d,D] [K*d,D] [K*d,D] [d] [d] [D,H*d] [D] */
-    ct_weight ffn_norm, gate, up, down, post_ffn_norm;               /* [D] [F,D] [F,D] [D,F] [D] */
+    ct_weight attn_norm, q, k, v, q_norm, k_norm, o,
+        post_attn_norm;                                /* [D] [H*d,D] [K*d,D] [K*d,D] [d] [d] [D,H*d] [D] */
+    ct_weight ffn_norm, gate, up, down, post_ffn_norm; /* [D] [F,D] [F,D] [D,F] [D] */
 } ct_layer;
 
 typedef struct ct_gemma {
@@ -35,14 +36,14 @@ void ct_gemma_free(ct_gemma *m);
 
 /* Memory of one step's activations for up to n rows of which up to n_out give logits. */
 typedef struct ct_step {
-    ct_buffer buf;      /* activations; views into it */
-    ct_arena scratch;   /* the ops' */
+    ct_buffer buf;    /* activations; views into it */
+    ct_arena scratch; /* the ops' */
     int32_t max_rows, max_out;
     ct_view x, h, q, k, v, att, gate, up, branch, cs_global, cs_local, sel, logits;
 } ct_step;
 
-ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads,
-                         ct_error *err);
+ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
+                         int32_t threads, ct_error *err);
 void ct_step_free(ct_step *s, const ct_gemma *m);
 size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads);
 

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CT_TYPE(type, name, elems, bytes, group, quantized)                                                            \
-    void ct_decode_##name(float *dst, const void *src, size_t n_blocks);                                              \
-    void ct_random_##name(void *dst, size_t n_blocks, uint64_t seed, uint64_t stream, uint64_t first_block,           \
+#define CT_TYPE(type, name, elems, bytes, group, quantized)                                                 \
+    void ct_decode_##name(float *dst, const void *src, size_t n_blocks);                                    \
+    void ct_random_##name(void *dst, size_t n_blocks, uint64_t seed, uint64_t stream, uint64_t first_block, \
                           float sigma);
 #include "quant/types.def"
 #undef CT_TYPE

@@ -25,10 +25,10 @@ typedef enum ct_dtype {
 
 typedef struct ct_dtype_info {
     ct_dtype type;
-    const char *name;      /* lower case, as users type it: "q4_k" */
-    int32_t block_elems;   /* elements in a block; a row is a whole number of blocks */
+    const char *name;    /* lower case, as users type it: "q4_k" */
+    int32_t block_elems; /* elements in a block; a row is a whole number of blocks */
     int32_t block_bytes;
-    int32_t group;         /* elements that share one scale: 32, 16 (q6_k), 1 for floats */
+    int32_t group; /* elements that share one scale: 32, 16 (q6_k), 1 for floats */
     bool quantized;
     /* Decodes n_blocks blocks into n_blocks * block_elems floats. src needs no alignment. */
     void (*decode)(float *dst, const void *src, size_t n_blocks);

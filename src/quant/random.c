@@ -219,7 +219,8 @@ void ct_random_q6_k(void *dst, size_t n_blocks, uint64_t seed, uint64_t stream, 
             store_u64(p + 8 * k, word(key, n + k));
         for (size_t k = 0; k < 8; k++) {
             uint64_t a = word(key, n + 16 + 3 * k), b = word(key, n + 17 + 3 * k), c = word(key, n + 18 + 3 * k);
-            store_u64(p + 128 + 8 * k, (a & 0x5555555555555555u) + (b & 0x5555555555555555u) + (c & 0x5555555555555555u));
+            store_u64(p + 128 + 8 * k,
+                      (a & 0x5555555555555555u) + (b & 0x5555555555555555u) + (c & 0x5555555555555555u));
         }
         for (size_t k = 0; k < 2; k++) {
             uint64_t r = word(key, n + 40 + k), magnitude = (r & 0x3f3f3f3f3f3f3f3fu) | 0x4040404040404040u;

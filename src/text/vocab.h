@@ -43,7 +43,8 @@ void ct_ids_deinit(ct_ids *a);
 /* Appends the ids of text[0..n) to out. special: pieces like <end_of_turn> in the text become their ids; otherwise they are
  * plain text. bos: puts <bos> first. Invalid UTF-8 is handled as the bytes it is made of, U+FFFD rules as in Hugging Face's
  * lossy decoding do not apply. ENOMEM only. */
-ct_status ct_tokenize(const ct_vocab *v, const char *text, size_t n, bool bos, bool special, ct_ids *out, ct_error *err);
+ct_status ct_tokenize(const ct_vocab *v, const char *text, size_t n, bool bos, bool special, ct_ids *out,
+                      ct_error *err);
 
 /* Streaming decode: pieces go in, whole characters come out. Bytes of an unfinished character are held back until it is
  * whole or proven broken (then U+FFFD each). Zero-initialise to start. */
