@@ -1,0 +1,58 @@
+/* The inside of a tensor directory, for the readers of this room only; everyone else has tensors.h.
+ *
+ * A reader allocates one with ct_tensors_new, pushes metadata and tensors, calls ct_tensors_index, and hands it out.
+ * Duplicate names are found by sorting, which no choice of names makes slow. */
+#ifndef CT_FORMATS_DIRECTORY_H
+#define CT_FORMATS_DIRECTORY_H
+
+#include "base/file.h"
+#include "formats/tensors.h"
+
+struct kv_entry {
+    ct_kv_pair pair;
+    ct_str one; /* what pair.strings points at when the value is a single string */
+};
+
+/* What a directory without a file behind it does for its bytes; all NULL for a mapped file. */
+struct tensors_source {
+    const uint8_t *(*bytes)(ct_tensors *t, size_t index);
+    void (*forget)(ct_tensors *t, size_t index);
+    void (*close)(ct_tensors *t);
+};
+
+struct ct_tensors {
+    char *path;
+    const char *format;
+    size_t file_bytes;
+    ct_map map;
+    ct_tensor *tensors;
+    size_t n_tensors, room_tensors;
+    struct kv_entry *kv;
+    size_t n_kv, room_kv;
+    uint32_t *tensors_by_name, *kv_by_name; /* [n_tensors], [n_kv]: indices in order of the names */
+    struct tensors_source source;
+    void *made; /* belongs to source */
+};
+
+/* Each is NULL or false when out of memory. A pushed entry is zeroed; pointers to entries last until the next push. */
+ct_tensors *ct_tensors_new(const char *path, const char *format);
+ct_tensor *ct_tensors_push(ct_tensors *t);
+struct kv_entry *ct_kv_push(ct_tensors *t);
+
+/* Makes the look-ups, after the last push. EFORMAT names a key or tensor that occurs twice. */
+ct_status ct_tensors_index(ct_tensors *t, ct_error *err);
+
+/* Bytes of one element of a fixed-size value type; 0 for strings and arrays. Its name for sentences. */
+size_t ct_kv_type_bytes(ct_kv_type type);
+const char *ct_kv_type_name(ct_kv_type type);
+
+/* A string of a file made fit for a sentence: cut at 40 bytes, everything but printable ASCII replaced. Returns out. */
+#define CT_QUOTE 44
+const char *ct_quote(char out[CT_QUOTE], ct_str s);
+/* The last 80 bytes of a path: a sentence has 240. */
+const char *ct_path_tail(const char *path);
+
+/* What the first bytes of a file say it is, as a sentence goes on ("a safetensors file"); NULL when they say nothing. */
+const char *ct_sniff(const uint8_t *data, size_t size);
+
+#endif

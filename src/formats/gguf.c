@@ -1,0 +1,405 @@
+/* The GGUF reader, versions 2 and 3: a file becomes a tensor directory, or one sentence that says what is wrong with it.
+ *
+ * Nothing in the file is believed: lengths and counts are measured against the bytes that are left before anything is
+ * allocated, products are checked, every tensor is proved to lie inside the file and beside its neighbours. So the rest
+ * of the program may use what it finds here without a second look. What keys and tensors mean is not known here. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "formats/directory.h"
+
+/* The least that an entry takes: a length, a byte of name, and the smallest value or a whole tensor description. */
+#define KV_MIN_BYTES (8 + 1 + 4 + 1)
+#define TENSOR_MIN_BYTES (8 + 1 + 4 + 8 + 4 + 8)
+#define KEY_MAX 65535 /* the format's own limits */
+#define NAME_MAX_BYTES 64
+
+struct reader {
+    const uint8_t *data;
+    size_t size, at;
+    const char *path;
+    ct_error *err;
+};
+
+static ct_status damaged_short(const struct reader *r, size_t need, const char *what)
+{
+    return ct_fail(r->err, CT_EFORMAT, r->path,
+                   "'%s' is truncated or damaged: expected %zu bytes for %s at byte %zu, found %zu; download it again",
+                   ct_path_tail(r->path), need, what, r->at, r->size - r->at);
+}
+
+static inline ct_status read_uint(struct reader *r, size_t bytes, uint64_t *v, const char *what)
+{
+    *v = 0;
+    if (r->size - r->at < bytes)
+        return damaged_short(r, bytes, what);
+    for (size_t i = 0; i < bytes; i++)
+        *v |= (uint64_t)r->data[r->at + i] << 8 * i;
+    r->at += bytes;
+    return CT_OK;
+}
+
+static ct_status read_string(struct reader *r, ct_str *s, const char *what)
+{
+    uint64_t n;
+    ct_status st = read_uint(r, 8, &n, what);
+    if (st != CT_OK)
+        return st;
+    if (n > r->size - r->at)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is truncated or damaged: %s at byte %zu claims %llu bytes, found %zu; download it again",
+                       ct_path_tail(r->path), what, r->at, (unsigned long long)n, r->size - r->at);
+    *s = (ct_str){(const char *)r->data + r->at, (size_t)n};
+    r->at += (size_t)n;
+    return CT_OK;
+}
+
+/* A name: neither empty nor longer than the format allows. */
+static ct_status read_name(struct reader *r, ct_str *s, size_t max, const char *what)
+{
+    size_t at = r->at;
+    ct_status st = read_string(r, s, what);
+    if (st == CT_OK && (s->len == 0 || s->len > max))
+        st = ct_fail(r->err, CT_EFORMAT, r->path,
+                     "'%s' is damaged: expected %s of 1 to %zu bytes at byte %zu, found %zu", ct_path_tail(r->path),
+                     what, max, at, s->len);
+    return st;
+}
+
+static ct_status check_bools(const struct reader *r, const uint8_t *p, size_t n, ct_str key)
+{
+    char quote[CT_QUOTE];
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 1)
+            return ct_fail(r->err, CT_EFORMAT, r->path,
+                           "'%s' is damaged: expected 0 or 1 for the truth value '%s', found %d", ct_path_tail(r->path),
+                           ct_quote(quote, key), p[i]);
+    return CT_OK;
+}
+
+/* An array of strings is walked twice: once to prove that all are there, then to note where. */
+static ct_status read_strings(struct reader *r, ct_kv_pair *kv)
+{
+    size_t start = r->at;
+    ct_str s;
+    for (uint64_t i = 0; i < kv->count; i++) {
+        ct_status st = read_string(r, &s, "a string of an array");
+        if (st != CT_OK)
+            return st;
+    }
+    ct_str *all = ct_calloc((size_t)kv->count, sizeof *all); /* count * 8 bytes were just found in the file */
+    if (all == NULL)
+        return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the %llu strings of an array in '%s'",
+                       (unsigned long long)kv->count, ct_path_tail(r->path));
+    r->at = start;
+    for (uint64_t i = 0; i < kv->count; i++)
+        read_string(r, &all[i], "a string of an array"); /* proved above */
+    kv->strings = all;
+    return CT_OK;
+}
+
+static ct_status read_array(struct reader *r, ct_kv_pair *kv)
+{
+    char quote[CT_QUOTE];
+    uint64_t type;
+    ct_status st = read_uint(r, 4, &type, "the element type of an array");
+    if (st == CT_OK)
+        st = read_uint(r, 8, &kv->count, "the length of an array");
+    if (st != CT_OK)
+        return st;
+    kv->elem_type = (ct_kv_type)type;
+    kv->data = r->data + r->at;
+    if (type == CT_KV_ARRAY)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s': the metadata key '%s' is an array of arrays, which carat does not read",
+                       ct_path_tail(r->path), ct_quote(quote, kv->key));
+    size_t each = type == CT_KV_STRING ? 8 : type <= CT_KV_F64 ? ct_kv_type_bytes((ct_kv_type)type) : 0;
+    if (each == 0)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: expected an element type of 0 to 12 for the array '%s', found %llu",
+                       ct_path_tail(r->path), ct_quote(quote, kv->key), (unsigned long long)type);
+    if (kv->count > (r->size - r->at) / each)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is truncated or damaged: the array '%s' claims %llu elements, found %zu bytes for them",
+                       ct_path_tail(r->path), ct_quote(quote, kv->key), (unsigned long long)kv->count, r->size - r->at);
+    if (type == CT_KV_STRING)
+        return read_strings(r, kv);
+    if (type == CT_KV_BOOL)
+        st = check_bools(r, kv->data, (size_t)kv->count, kv->key);
+    r->at += (size_t)kv->count * each;
+    return st;
+}
+
+static ct_status read_kv(struct reader *r, ct_tensors *t)
+{
+    char quote[CT_QUOTE];
+    struct kv_entry *e = ct_kv_push(t);
+    if (e == NULL)
+        return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the metadata of '%s'", ct_path_tail(r->path));
+    uint64_t type;
+    ct_status st = read_name(r, &e->pair.key, KEY_MAX, "a metadata key");
+    if (st == CT_OK)
+        st = read_uint(r, 4, &type, "the type of a metadata value");
+    if (st != CT_OK)
+        return st;
+    if (type > CT_KV_F64)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: expected a value type of 0 to 12 for the key '%s', found %llu",
+                       ct_path_tail(r->path), ct_quote(quote, e->pair.key), (unsigned long long)type);
+    e->pair.type = (ct_kv_type)type;
+    if (type == CT_KV_ARRAY)
+        return read_array(r, &e->pair);
+    if (type == CT_KV_STRING) {
+        st = read_string(r, &e->one, "a metadata string");
+        e->pair.data = (const uint8_t *)e->one.data;
+        return st;
+    }
+    size_t bytes = ct_kv_type_bytes(e->pair.type);
+    if (r->size - r->at < bytes)
+        return damaged_short(r, bytes, "a metadata value");
+    e->pair.data = r->data + r->at;
+    r->at += bytes;
+    return type == CT_KV_BOOL ? check_bools(r, e->pair.data, 1, e->pair.key) : CT_OK;
+}
+
+/* Name, shape, type and size of one tensor; the offset goes to *offset, still unproved. */
+static ct_status read_tensor(struct reader *r, ct_tensors *t, uint64_t *offset)
+{
+    char quote[CT_QUOTE];
+    ct_tensor *x = ct_tensors_push(t);
+    if (x == NULL)
+        return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the tensors of '%s'", ct_path_tail(r->path));
+    uint64_t n_dims, type;
+    ct_status st = read_name(r, &x->name, NAME_MAX_BYTES, "a tensor name");
+    if (st == CT_OK)
+        st = read_uint(r, 4, &n_dims, "a tensor's number of dimensions");
+    if (st != CT_OK)
+        return st;
+    ct_quote(quote, x->name);
+    if (n_dims < 1 || n_dims > 4)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: expected 1 to 4 dimensions for the tensor '%s', found %llu",
+                       ct_path_tail(r->path), quote, (unsigned long long)n_dims);
+    x->n_dims = (int32_t)n_dims;
+    x->n_elems = 1;
+    for (size_t i = 0; i < n_dims; i++) {
+        uint64_t ne;
+        st = read_uint(r, 8, &ne, "a tensor's shape");
+        if (st != CT_OK)
+            return st;
+        if (ne == 0 || ne > SIZE_MAX || !ct_mul_ok(x->n_elems, (size_t)ne, &x->n_elems))
+            return ct_fail(r->err, CT_EFORMAT, r->path,
+                           "'%s' is damaged: the tensor '%s' cannot have %llu as dimension %zu of its shape",
+                           ct_path_tail(r->path), quote, (unsigned long long)ne, i);
+        x->ne[i] = (size_t)ne;
+    }
+    st = read_uint(r, 4, &type, "a tensor's type");
+    if (st == CT_OK)
+        st = read_uint(r, 8, offset, "a tensor's offset");
+    if (st != CT_OK)
+        return st;
+    x->dtype = type <= INT32_MAX ? ct_dtype_get((int32_t)type) : NULL;
+    if (x->dtype == NULL)
+        return ct_fail(
+            r->err, CT_EUNSUPPORTED, r->path,
+            "'%s': the tensor '%s' has type %llu (%s), which carat does not read; get the model in another type",
+            ct_path_tail(r->path), quote, (unsigned long long)type,
+            ct_gguf_type_name(type <= INT32_MAX ? (int32_t)type : -1));
+    size_t row;
+    if (!ct_row_bytes(x->dtype, x->ne[0], &row))
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: the tensor '%s' has rows of %zu elements, but %s comes in blocks of %d",
+                       ct_path_tail(r->path), quote, x->ne[0], x->dtype->name, x->dtype->block_elems);
+    if (!ct_mul_ok(row, x->n_elems / x->ne[0], &x->bytes))
+        return ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: the tensor '%s' is too large for any memory",
+                       ct_path_tail(r->path), quote);
+    return CT_OK;
+}
+
+/* Index order by offset, for the test of overlaps: again a sort that no file can make slow. */
+static void sift_offsets(const uint64_t *offset, uint32_t *order, size_t root, size_t n)
+{
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && offset[order[child]] < offset[order[child + 1]])
+            child++;
+        if (offset[order[root]] >= offset[order[child]])
+            return;
+        uint32_t swap = order[root];
+        order[root] = order[child];
+        order[child] = swap;
+    }
+}
+
+static void sort_offsets(const uint64_t *offset, uint32_t *order, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        order[i] = (uint32_t)i;
+    for (size_t i = n / 2; i-- > 0;)
+        sift_offsets(offset, order, i, n);
+    for (size_t end = n; end-- > 1;) {
+        uint32_t swap = order[0];
+        order[0] = order[end];
+        order[end] = swap;
+        sift_offsets(offset, order, 0, end);
+    }
+}
+
+/* Proves that every tensor is aligned, inside the file and clear of the others, and points it at its bytes. */
+static ct_status place_tensors(struct reader *r, ct_tensors *t, const uint64_t *offset, size_t alignment)
+{
+    char quote[CT_QUOTE];
+    size_t n = t->n_tensors, base = 0, last = 0, last_end = 0;
+    ct_status st = CT_OK;
+    uint32_t *order = ct_calloc(n, sizeof *order);
+    if (order == NULL)
+        return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the tensors of '%s'", ct_path_tail(r->path));
+    if (!ct_add_ok(r->at, alignment - 1, &base)) {
+        st = ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: general.alignment is %zu", ct_path_tail(r->path),
+                     alignment);
+        goto done;
+    }
+    base &= ~(alignment - 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t end;
+        ct_quote(quote, t->tensors[i].name);
+        if (offset[i] % alignment != 0 || offset[i] > SIZE_MAX || !ct_add_ok((size_t)offset[i], base, &end) ||
+            !ct_add_ok(end, t->tensors[i].bytes, &end)) {
+            st = ct_fail(r->err, CT_EFORMAT, r->path,
+                         "'%s' is damaged: expected a multiple of %zu as offset of the tensor '%s', found %llu",
+                         ct_path_tail(r->path), alignment, quote, (unsigned long long)offset[i]);
+            goto done;
+        }
+        if (end > last_end) {
+            last_end = end;
+            last = i;
+        }
+    }
+    if (last_end > r->size) {
+        st = ct_fail(r->err, CT_EFORMAT, r->path,
+                     "'%s' is truncated: expected %zu bytes (the end of the tensor '%s'), found %zu; download it again",
+                     ct_path_tail(r->path), last_end, ct_quote(quote, t->tensors[last].name), r->size);
+        goto done;
+    }
+    sort_offsets(offset, order, n);
+    for (size_t i = 0; i < n; i++) {
+        ct_tensor *x = &t->tensors[order[i]];
+        size_t end = (size_t)offset[order[i]] + x->bytes;
+        if (i + 1 < n && end > offset[order[i + 1]]) {
+            char other[CT_QUOTE];
+            st = ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: the tensors '%s' and '%s' overlap",
+                         ct_path_tail(r->path), ct_quote(quote, x->name),
+                         ct_quote(other, t->tensors[order[i + 1]].name));
+            goto done;
+        }
+        x->data = r->data + base + (size_t)offset[order[i]];
+    }
+done:
+    ct_free(order);
+    return st;
+}
+
+/* Magic and version. */
+static ct_status read_head(struct reader *r, const char **format)
+{
+    uint64_t version;
+    if (r->size < 4 || memcmp(r->data, "GGUF", 4) != 0) {
+        const char *kind = ct_sniff(r->data, r->size);
+        if (kind)
+            return ct_fail(r->err, CT_EFORMAT, r->path, "expected a GGUF file, but '%s' is %s", ct_path_tail(r->path),
+                           kind);
+        return ct_fail(r->err, CT_EFORMAT, r->path, "expected a GGUF file, but '%s' does not begin with \"GGUF\"",
+                       ct_path_tail(r->path));
+    }
+    r->at = 4;
+    ct_status st = read_uint(r, 4, &version, "the version");
+    if (st != CT_OK)
+        return st;
+    if (version != 0 && (version & 0xffffu) == 0)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s' is a big-endian GGUF file; carat reads little-endian ones, as all common models are",
+                       ct_path_tail(r->path));
+    if (version != 2 && version != 3)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s' is GGUF version %llu; carat reads versions 2 and 3, get a newer copy of the model",
+                       ct_path_tail(r->path), (unsigned long long)version);
+    *format = version == 2 ? "GGUF v2" : "GGUF v3";
+    return CT_OK;
+}
+
+static ct_status check_count(const struct reader *r, uint64_t n, size_t each, const char *what)
+{
+    if (n <= (r->size - r->at) / each)
+        return CT_OK;
+    return ct_fail(r->err, CT_EFORMAT, r->path,
+                   "'%s' is truncated or damaged: it claims %llu %s, found %zu bytes for them; download it again",
+                   ct_path_tail(r->path), (unsigned long long)n, what, r->size - r->at);
+}
+
+/* What has to be known of the metadata before the tensors can be read. */
+static ct_status check_metadata(const struct reader *r, const ct_tensors *t, size_t *alignment)
+{
+    uint32_t align = 32, splits = 0;
+    ct_status st = ct_kv_u32(t, "general.alignment", &align, r->err);
+    if (st == CT_OK)
+        st = ct_kv_u32(t, "split.count", &splits, r->err);
+    if (st != CT_OK)
+        return st;
+    if (align == 0 || (align & (align - 1)) != 0)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: expected a power of two for general.alignment, found %u",
+                       ct_path_tail(r->path), align);
+    if (splits > 1)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s' is one of %u parts of a split model, which carat does not read; join them first with "
+                       "llama-gguf-split --merge",
+                       ct_path_tail(r->path), splits);
+    *alignment = align;
+    return CT_OK;
+}
+
+ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err)
+{
+    *out = NULL;
+    uint64_t *offsets = NULL;
+    size_t room = 0, alignment = 32;
+    uint64_t n_tensors, n_kv;
+    ct_status st;
+    ct_tensors *t = ct_tensors_new(path, "GGUF");
+    if (t == NULL)
+        return ct_fail(err, CT_ENOMEM, path, "out of memory while opening '%s'", ct_path_tail(path));
+    if ((st = ct_map_open(&t->map, path, err)) != CT_OK)
+        goto done;
+    t->file_bytes = t->map.size;
+    struct reader r = {.data = t->map.data, .size = t->map.size, .path = t->path, .err = err};
+    if ((st = read_head(&r, &t->format)) != CT_OK || (st = read_uint(&r, 8, &n_tensors, "the tensor count")) != CT_OK ||
+        (st = read_uint(&r, 8, &n_kv, "the metadata count")) != CT_OK ||
+        (st = check_count(&r, n_kv, KV_MIN_BYTES, "metadata keys")) != CT_OK)
+        goto done;
+    for (uint64_t i = 0; i < n_kv; i++)
+        if ((st = read_kv(&r, t)) != CT_OK)
+            goto done;
+    if ((st = ct_tensors_index(t, err)) != CT_OK || (st = check_metadata(&r, t, &alignment)) != CT_OK ||
+        (st = check_count(&r, n_tensors, TENSOR_MIN_BYTES, "tensors")) != CT_OK)
+        goto done;
+    for (uint64_t i = 0; i < n_tensors; i++) {
+        if (i == room) {
+            room = room ? room * 2 : 64;
+            uint64_t *bigger = ct_realloc(offsets, room * sizeof *offsets);
+            if (bigger == NULL) {
+                st = ct_fail(err, CT_ENOMEM, path, "out of memory for the tensors of '%s'", ct_path_tail(path));
+                goto done;
+            }
+            offsets = bigger;
+        }
+        if ((st = read_tensor(&r, t, &offsets[i])) != CT_OK)
+            goto done;
+    }
+    if ((st = ct_tensors_index(t, err)) != CT_OK || (st = place_tensors(&r, t, offsets, alignment)) != CT_OK)
+        goto done;
+    *out = t;
+    t = NULL;
+done:
+    ct_free(offsets);
+    ct_tensors_close(t);
+    return st;
+}
