@@ -95,7 +95,7 @@ typedef struct ct_ctx {
     ct_arena *scratch; /* for the duration of one op; sized by scratch_bytes */
     bool exact;        /* prompt rows take the exact path too */
     void *stream;      /* the backend's own */
-    const void *ops;   /* the table itself, for ops that call others */
+    const struct ct_ops *ops; /* the table that is being called: must be set, ops find their kernels through it */
 } ct_ctx;
 
 /* The largest operands that a context will see. */
@@ -109,7 +109,8 @@ typedef struct ct_limits {
 } ct_limits;
 
 typedef struct ct_ops {
-    const char *isa; /* "c", "avx512", ... */
+    const char *isa;  /* "c", "avx512", ... */
+    const void *impl; /* the backend's own: its kernels for this instruction set */
 #define CT_OP(name, need, args) void(*name) args;
 #include "backend/ops.def"
 #undef CT_OP
@@ -130,6 +131,8 @@ typedef struct ct_backend {
     bool (*supports)(const ct_dtype_info *t, ct_weight_use use);
     size_t (*kv_page_bytes)(ct_dtype type_k, ct_dtype type_v, int32_t kv_heads, int32_t head_dim);
     size_t (*scratch_bytes)(const ct_limits *l);
+    /* Operations per second of the fastest int8 dot product on this machine, measured in about 50 ms; NULL = unknown. */
+    double (*int8_rate)(ct_pool *pool);
 } ct_backend;
 
 /* The registry. get: by name, or "auto" for the fastest; NULL when unknown. at: in order of speed, slowest first. */
