@@ -149,10 +149,13 @@ def make_tokenizer(args, peer):
         "engines": engines("tokenizers"), "model_sha256": args.sha, "cases": cases, "llama.cpp_differs": odd})
 
 
-def deviation(model, ids, want, wanted_nll):
-    """Largest |difference| of the first 20 log-probabilities, and of the nll per id, of what model now simulates."""
+def deviation(model, ids, best, exact, exact_nll):
+    """How far what model now simulates is from the exact row [V]: largest and root mean square difference of the best 20's
+    log-probabilities, KL of the row, difference of the nll per id."""
     nll, row = model.score(ids)
-    return {"top": max(abs(float(row[i]) - p) for i, p in want), "nll_per_id": abs(nll - wanted_nll) / max(len(ids) - 1, 1)}
+    off = [float(row[i]) - p for i, p in best]
+    return {"top": max(map(abs, off)), "rms": float(np.sqrt(np.mean(np.square(off)))),
+            "kl": float(np.sum(np.exp(exact) * (exact - row))), "nll_per_id": float(abs(nll - exact_nll) / max(len(ids) - 1, 1))}
 
 
 def simulate(model, prompt="f64", decode="f64", kv="f64"):
@@ -163,11 +166,11 @@ def logits_of(model, peer, name, ids):
     simulate(model)
     nll, row = model.score(ids)
     best = oracle.top(row, 20)
-    entry = {"name": name, "n": len(ids), "ids": ids, "nll": nll, "top": best}
+    entry = {"name": name, "n": len(ids), "ids": ids, "nll": float(nll), "top": best}
     simulate(model, "bf16", "bf16", "bf16")
-    entry["bf16"] = deviation(model, ids, best, nll)
+    entry["bf16"] = deviation(model, ids, best, row, nll)
     simulate(model, "int8x1", "bf16", "bf16")
-    entry["int8"] = deviation(model, ids, best, nll)
+    entry["int8"] = deviation(model, ids, best, row, nll)
     simulate(model)
     if peer:
         entry["llama.cpp"] = peer.ask(do="score", ids=ids, top=20)
@@ -176,7 +179,7 @@ def logits_of(model, peer, name, ids):
 
 
 LOGITS_ABOUT = ("float64 forward: nll of ids 2..n together, top 20 behind the last id. bf16, int8: how far the same forward moves "
-                "when matrix inputs and cache are rounded so (largest |difference| of the 20; of the nll per id)")
+                "when matrix inputs and cache are rounded so (see deviation in scripts/make_golden.py)")
 
 
 def make_logits(args, model, peer, hf):
