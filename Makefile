@@ -16,6 +16,8 @@ jobs  = $$(getconf _NPROCESSORS_ONLN)
 # $(call configure,folder,options): once; cmake itself notices later changes. What it says matters only if it fails.
 configure = [ -e $(1)/CMakeCache.txt ] || { mkdir -p $(1) && $(cmake) -S . -B $(1) $(ninja) $(2) >$(1)/configure.log 2>&1; } \
             || { cat $(1)/configure.log >&2; rm -f $(1)/CMakeCache.txt; exit 1; }
+# $(call build,folder,more): with progress on a terminal, silently elsewhere (what compilers say is always shown).
+build = $(cmake) --build $(1) -j $(jobs) $(2) $$([ -t 2 ] || [ ! -e $(1)/build.ninja ] || echo -- --quiet) >&2
 # Tests were left out if cmocka was missing when the folder was configured: look again.
 find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
 
@@ -25,7 +27,7 @@ find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake)
 all: ## build the library and ./carat
 	@scripts/deps build
 	@$(call configure,$(BUILD))
-	@$(cmake) --build $(BUILD) -j $(jobs) --target carat carat_shared >&2
+	@$(call build,$(BUILD),--target carat carat_shared)
 	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
 
 bench: all ## build, fetch the default model, measure (ARGS="--json" etc.)
@@ -37,7 +39,7 @@ test: ## build and run every test; CARAT_NO_FETCH=1 does without the default mod
 	@scripts/deps build test fetch
 	@$(call configure,$(BUILD))
 	@$(call find_cmocka,$(BUILD))
-	@$(cmake) --build $(BUILD) -j $(jobs) >&2
+	@$(call build,$(BUILD))
 	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
 	@[ -n "$$CARAT_NO_FETCH" ] || scripts/fetch-model || \
 	    echo "carat: no default model: the tests that need it will be skipped" >&2
@@ -57,7 +59,7 @@ format: ## apply .clang-format
 sanitize: ## every test under sanitizers (SAN=thread for the other half)
 	@scripts/deps build test
 	@$(call configure,build/$(SAN),-DCARAT_SANITIZE=$(SAN) -DCMAKE_BUILD_TYPE=Debug)
-	@$(cmake) --build build/$(SAN) -j $(jobs) >&2
+	@$(call build,build/$(SAN))
 	@$(ctest) --test-dir build/$(SAN) --output-on-failure -j $(jobs) $(ARGS)
 
 install: all ## install under PREFIX (/usr/local), inside DESTDIR
