@@ -22,6 +22,7 @@ void ct_vocab_free(ct_vocab *v);
 
 int32_t ct_vocab_size(const ct_vocab *v);
 int32_t ct_vocab_bos(const ct_vocab *v);
+bool ct_vocab_add_bos(const ct_vocab *v); /* what the file says of texts given as they are; true when it says nothing */
 /* True for the tokens that end a generation: eos, eot and whatever is named so in the file or by its text. */
 bool ct_vocab_is_end(const ct_vocab *v, int32_t id);
 bool ct_vocab_is_control(const ct_vocab *v, int32_t id);
@@ -41,19 +42,21 @@ ct_status ct_ids_push(ct_ids *a, int32_t id, ct_error *err);
 void ct_ids_deinit(ct_ids *a);
 
 /* Appends the ids of text[0..n) to out. special: pieces like <end_of_turn> in the text become their ids; otherwise they are
- * plain text. bos: puts <bos> first. Invalid UTF-8 is handled as the bytes it is made of, U+FFFD rules as in Hugging Face's
- * lossy decoding do not apply. ENOMEM only. */
+ * plain text. bos: puts <bos> first, whatever the text begins with. A byte that is no part of a valid UTF-8 character becomes
+ * its own byte piece (nothing is replaced by U+FFFD). Time O(n log n), about 40 bytes of memory for each byte of the longest
+ * stretch without a safe cut. ENOMEM only; out then holds a part. */
 ct_status ct_tokenize(const ct_vocab *v, const char *text, size_t n, bool bos, bool special, ct_ids *out,
                       ct_error *err);
 
 /* Streaming decode: pieces go in, whole characters come out. Bytes of an unfinished character are held back until it is
- * whole or proven broken (then U+FFFD each). Zero-initialise to start. */
+ * whole or proven broken (then one U+FFFD for each byte). Zero-initialise to start. A text comes back as it was, but for a
+ * literal U+2581, which becomes a space as everywhere in SentencePiece vocabularies. */
 typedef struct ct_detok {
     uint8_t held[8];
     int32_t n_held;
 } ct_detok;
 /* Writes the text that id completes into out (cap >= ct_detok_max(v) bytes), returns its length. Control tokens give no text
- * unless special. ct_detok_flush writes what is still held, as U+FFFD. */
+ * unless special; a smaller cap gives no text. ct_detok_flush writes what is still held, as U+FFFD (cap >= 24). */
 size_t ct_detok_next(ct_detok *d, const ct_vocab *v, int32_t id, bool special, char *out, size_t cap);
 size_t ct_detok_flush(ct_detok *d, char *out, size_t cap);
 size_t ct_detok_max(const ct_vocab *v);
