@@ -38,5 +38,4 @@ typedef struct ct_config {
  * tensors' shapes (both values named), ENOTFOUND for missing keys and tensors. */
 ct_status ct_config_read(ct_config *cfg, const ct_tensors *t, ct_error *err);
 
-/* Bytes per position of one layer's cache, and of the whole cache for a context: what `inspect --memory` prints. */
 #endif

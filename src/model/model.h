@@ -25,6 +25,7 @@ typedef struct ct_gemma {
     ct_layer *layers;    /* [L] */
     size_t weight_bytes; /* packed, all of them */
     size_t decode_bytes; /* weight bytes that one decoded token reads (the embedding once, as the head) */
+    uint64_t parameters; /* elements of all tensors that are used */
 } ct_gemma;
 
 /* Loads all weights onto a backend (isa NULL = best). Tensors are packed one by one and their file pages given back; the
@@ -34,25 +35,38 @@ ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const c
                         bool *needs_tensors, ct_error *err);
 void ct_gemma_free(ct_gemma *m);
 
-/* Memory of one step's activations for up to n rows of which up to n_out give logits. */
+/* Memory of one step's activations for up to max_rows rows, of which max_out at a time give logits. The views point into
+ * the struct itself: it must not be moved. */
 typedef struct ct_step {
-    ct_buffer buf;    /* activations; views into it */
-    ct_arena scratch; /* the ops' */
+    ct_buffer buf;      /* activations; views into it */
+    ct_arena scratch;   /* the ops' */
     int32_t max_rows, max_out;
-    ct_view x, h, q, k, v, att, gate, up, branch, cs_global, cs_local, sel, logits;
+    ct_view x, h, q, k, v, att, gate, up, branch; /* [max_rows, D D H*d K*d K*d H*d F F D] */
+    ct_view cs_global, cs_local;                  /* [max_rows, d] */
+    ct_view sel;        /* [max_rows, D] the residual of the selected rows only */
+    ct_view top;        /* after a forward: the last residual of the rows of `out`, in x or in sel */
+    ct_view logits;     /* [max_out, embed_rows]: read the first vocab columns only */
 } ct_step;
 
-ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
-                         int32_t threads, ct_error *err);
+/* bytes is exactly what create takes; it reads only cfg, backend and ops of m, so it answers before any weight is loaded. */
+ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads,
+                         ct_error *err);
 void ct_step_free(ct_step *s, const ct_gemma *m);
 size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads);
 
 /* One forward. kv: [L] caches. out: indices of the n_out rows (ascending) whose logits are wanted: s->logits[n_out, vocab],
- * in f32, spare rows left out, soft-capped if the model says so. n_out may be 0. The head always takes the exact path.
- * watch, if not NULL, is called with the residual after the embedding (layer -1) and after each layer: checks and the search
- * for the layer where a NaN was born use it; a non-zero return ends the forward early. */
+ * in f32 (columns behind vocab are spare rows, never to be chosen), soft-capped if the model says so. n_out may be 0, and at most s->max_out. The head always
+ * takes the exact path. Rows that nobody asked for skip what only they would need of the last layer.
+ * watch, if not NULL, is called with the residual of all rows after the embedding (layer -1) and after each layer: checks and
+ * the search for the layer where a NaN was born use it; a non-zero return ends the forward early. */
 typedef int ct_watch_fn(void *arg, int32_t layer, ct_view x);
 void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
                 int32_t n_out, ct_watch_fn *watch, void *watch_arg);
+
+/* The same in two halves, for more wanted rows than logits fit: the layers (n_out up to max_rows), leaving s->top[n_out, D];
+ * then the head on rows first .. first + n of it (n <= max_out), as often as needed. layers returns false if watch ended it. */
+bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
+                       int32_t n_out, ct_watch_fn *watch, void *watch_arg);
+void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t first, int32_t n);
 
 #endif

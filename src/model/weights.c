@@ -1,0 +1,123 @@
+/* Tensors onto a backend: one by one, each packed and then forgotten, so that a load never holds two copies of the model.
+ * What a tensor is called and how large it must be is names.c's; what packing does is the backend's. Read forward.c next. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/names.h"
+
+struct load {
+    ct_gemma *m;
+    ct_tensors *t;
+    ct_pool *pool;
+    bool needs_tensors;
+};
+
+static ct_weight *field_of(const ct_gemma *m, const ct_name *n, int32_t layer)
+{
+    return (ct_weight *)(n->per_layer ? (char *)&m->layers[layer] + n->field : (char *)m + n->field);
+}
+
+/* A norm weight that is not a number would spoil every row; in a matrix the first forward finds it and names the layer. */
+static ct_status check_vector(const ct_weight *w, const uint8_t *src, ct_error *err)
+{
+    enum { STEP = 256 };
+    float v[STEP];
+    size_t bytes;
+    if (w->dtype->quantized || !ct_row_bytes(w->dtype, STEP, &bytes))
+        return ct_fail(err, CT_EUNSUPPORTED, w->name, "expected the norm weight '%s' in f32, f16 or bf16, found %s", w->name,
+                       w->dtype->name);
+    for (int32_t i = 0; i < w->cols; i += STEP) {
+        int32_t n = w->cols - i < STEP ? w->cols - i : STEP;
+        ct_row_decode(w->dtype, v, src + (size_t)(i / STEP) * bytes, (size_t)n);
+        for (int32_t j = 0; j < n; j++)
+            if (!isfinite(v[j]))
+                return ct_fail(err, CT_ENUMERIC, w->name, "expected finite weights, found %s in element %d of '%s': the file is "
+                               "damaged or was badly trained", isnan(v[j]) ? "NaN" : "infinity", i + j, w->name);
+    }
+    return CT_OK;
+}
+
+static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, ct_error *err)
+{
+    ct_gemma *m = l->m;
+    const ct_tensor *tensor;
+    ct_status st = ct_name_find(&tensor, l->t, n, layer, &m->cfg, err);
+    if (st != CT_OK || tensor == NULL)
+        return st;
+    ct_weight *w = field_of(m, n, layer);
+    w->dtype = tensor->dtype;
+    w->use = n->use;
+    w->rows = ct_name_dim(&m->cfg, n->rows);
+    w->cols = ct_name_dim(&m->cfg, n->cols);
+    ct_name_format(n, layer, w->name);
+    const uint8_t *src = ct_tensor_bytes(l->t, tensor);
+    if (src == NULL)
+        return ct_fail(err, CT_ENOMEM, w->name, "no memory for the %zu bytes of tensor '%s'", tensor->bytes, w->name);
+    if (w->use == CT_WEIGHT_VECTOR && (st = check_vector(w, src, err)) != CT_OK)
+        return st;
+    if (!m->backend->supports(w->dtype, w->use))
+        return ct_fail(err, CT_EUNSUPPORTED, w->name, "backend %s cannot compute with '%s', which is %s: try another backend or "
+                       "quantization", m->backend->name, w->name, w->dtype->name);
+    bool in_place = false;
+    if ((st = m->backend->weight_load(w, src, l->pool, &in_place, err)) != CT_OK)
+        return st;
+    if (in_place)
+        l->needs_tensors = true;
+    else
+        ct_tensor_forget(l->t, tensor);
+    size_t bytes = w->buf.bytes ? w->buf.bytes : tensor->bytes;
+    m->weight_bytes += bytes;
+    m->parameters += tensor->n_elems;
+    m->decode_bytes += bytes;
+    return CT_OK;
+}
+
+ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
+                        bool *needs_tensors, ct_error *err)
+{
+    struct load l = {.m = m, .t = t, .pool = pool};
+    *m = (ct_gemma){.backend = b};
+    *needs_tensors = false;
+    ct_status st = ct_config_read(&m->cfg, t, err);
+    if (st != CT_OK)
+        goto done;
+    m->ops = b->ops(isa);
+    if (m->ops == NULL) {
+        st = ct_fail(err, CT_EUNSUPPORTED, isa, "backend %s has no instruction set '%s' on this machine", b->name,
+                     isa ? isa : "best");
+        goto done;
+    }
+    if ((st = ct_ops_check(b->name, m->ops, err)) != CT_OK)
+        goto done;
+    m->layers = ct_calloc((size_t)m->cfg.layers, sizeof *m->layers);
+    if (m->layers == NULL) {
+        st = ct_fail(err, CT_ENOMEM, NULL, "no memory for the list of %d layers", m->cfg.layers);
+        goto done;
+    }
+    const ct_name *n;
+    for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
+        for (int32_t layer = 0; layer < (n->per_layer ? m->cfg.layers : 1); layer++)
+            if ((st = load_one(&l, n, layer, err)) != CT_OK)
+                goto done;
+    if (m->head.rows > 0) /* untied: of the embedding one token reads one row */
+        m->decode_bytes -= m->embed.buf.bytes - m->embed.buf.bytes / (size_t)m->embed.rows;
+    *needs_tensors = l.needs_tensors;
+done:
+    if (st != CT_OK)
+        ct_gemma_free(m);
+    return st;
+}
+
+void ct_gemma_free(ct_gemma *m)
+{
+    if (m == NULL || m->backend == NULL)
+        return;
+    const ct_name *n;
+    for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
+        for (int32_t layer = 0; layer < (n->per_layer ? m->cfg.layers : 1); layer++)
+            if (!n->per_layer || m->layers)
+                m->backend->weight_free(field_of(m, n, layer)); /* a weight never loaded is all zero, which frees to nothing */
+    ct_free(m->layers);
+    *m = (ct_gemma){0};
+}
