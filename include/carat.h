@@ -67,7 +67,7 @@ CARAT_API const char *carat_version(void);
 typedef struct carat_model_options {
     uint32_t size;
     const char *backend; /* "auto", "ref", "cpu" */
-    const char *isa;     /* NULL = best of this machine; "c", "avx512": for checks and measurements */
+    const char *isa;     /* NULL = best of this machine; "c", "avx512": for checks and measurements   */
     int32_t threads;     /* 0 = physical cores this process may use */
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
 } carat_model_options;
@@ -80,7 +80,7 @@ CARAT_API carat_status carat_model_open(carat_model **out, const char *path, con
 CARAT_API void carat_model_close(carat_model *m);
 
 typedef struct carat_model_info {
-    const char *path, *format, *size;      /* "GGUF v3"; "270m" or "" */
+    const char *path, *format, *size;      /* format "GGUF v3"; size "270m", "1b" ... or "" */
     const char *backend, *isa;
     int32_t threads;
     int32_t layers, dim, heads, kv_heads, head_dim, ffn, vocab, window, context;
@@ -88,6 +88,7 @@ typedef struct carat_model_info {
     size_t decode_bytes;                   /* weight bytes read for one token */
     uint64_t parameters;
     bool has_text, has_turns;              /* a tokenizer; a chat template (instruction-tuned) */
+    size_t text_max;                       /* the most bytes that carat_session_text writes at once */
     int32_t n_warnings;
     const char *const *warnings;           /* what was filled in, ignored or repaired */
 } carat_model_info;
@@ -163,10 +164,12 @@ CARAT_API carat_sampling carat_sampling_default(const carat_model *m);
 CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err);
 /* log-probability (natural) of the token last given by next, under the unmodified logits. */
 CARAT_API double carat_session_logprob(const carat_session *s);
-/* The text that token completes, whole characters only; cap >= 512. Call once per token, in order. token -1 flushes. */
+/* The text that token completes, whole characters only; nothing if cap < the model's text_max. Call once per token, in order.
+ * token -1 flushes. */
 CARAT_API size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap);
 /* Logits after the last token, [vocab] (runs its forward if it has not run). Borrowed until the next call on s. */
 CARAT_API carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err);
+/* Tokens in the session, the one that next gave last included. */
 CARAT_API int32_t carat_session_length(const carat_session *s);
 CARAT_API int32_t carat_session_context(const carat_session *s);
 CARAT_API size_t carat_session_bytes(const carat_session *s);

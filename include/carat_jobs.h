@@ -78,7 +78,8 @@ CARAT_API void carat_inspection_free(carat_inspection *i);
 CARAT_API const carat_model_info *carat_inspection_info(const carat_inspection *i);
 CARAT_API const char *carat_inspection_verdict(const carat_inspection *i);
 CARAT_API size_t carat_inspection_tensors(const carat_inspection *i);
-CARAT_API void carat_inspection_tensor(const carat_inspection *i, size_t n, carat_tensor_info *t);
+/* Tensor n of the directory; its name is borrowed until the next call. */
+CARAT_API void carat_inspection_tensor(carat_inspection *i, size_t n, carat_tensor_info *t);
 CARAT_API size_t carat_inspection_keys(const carat_inspection *i);
 /* Key n and its value as text (arrays: type, count and the first few), borrowed until the next call. */
 CARAT_API void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const char **value);

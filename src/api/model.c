@@ -1,0 +1,191 @@
+/* carat_model: opening, what it is, closing.
+ *
+ * A model owns its packed weights, its vocabulary and its pool. The tensor directory is closed as soon as the weights are
+ * packed, unless the backend reads some of them in place. */
+#include <string.h>
+
+#include "api/internal.h"
+#include "base/file.h"
+#include "base/system.h"
+
+carat_model_options carat_model_options_default(void)
+{
+    return (carat_model_options){.size = sizeof(carat_model_options), .backend = "auto"};
+}
+
+ct_status api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
+{
+    static const char synthetic[] = "synthetic:";
+    *out = NULL;
+    if (strncmp(path, synthetic, sizeof synthetic - 1) == 0)
+        return ct_synthetic_open(out, path + sizeof synthetic - 1, err);
+    if (ct_is_folder(path))
+        return ct_fail(err, CT_EUNSUPPORTED, path, "'%s' is a folder: folders of safetensors are not read yet, GGUF files are",
+                       path);
+    return ct_gguf_open(out, path, err);
+}
+
+static size_t parameters(const ct_tensors *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < ct_tensors_count(t); i++)
+        n += ct_tensors_at(t, i)->n_elems;
+    return n;
+}
+
+void api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings)
+{
+    info->path = ct_tensors_path(t);
+    info->format = ct_tensors_format(t);
+    info->size = cfg->size;
+    info->layers = cfg->layers;
+    info->dim = cfg->dim;
+    info->heads = cfg->heads;
+    info->kv_heads = cfg->kv_heads;
+    info->head_dim = cfg->head_dim;
+    info->ffn = cfg->ffn;
+    info->vocab = cfg->vocab;
+    info->window = cfg->window;
+    info->context = cfg->context;
+    info->file_bytes = ct_tensors_file_bytes(t);
+    info->parameters = parameters(t);
+    info->n_warnings = cfg->n_warnings;
+    for (int32_t i = 0; i < cfg->n_warnings; i++)
+        warnings[i] = cfg->warnings[i];
+    info->warnings = warnings;
+}
+
+/* Sampling defaults that the file's maker wrote down; Gemma's own where it is silent. Values out of range are ignored: they
+ * are a convenience, not a reason to refuse a model. */
+static ct_sampling sampling_defaults(const ct_tensors *t)
+{
+    ct_sampling s = {.temperature = 1, .top_k = 64, .top_p = 0.95, .repeat_penalty = 1, .penalty_last = -1};
+    uint32_t k = 64;
+    double temp = 1, p = 0.95, min_p = 0;
+    if (ct_kv_u32(t, "general.sampling.top_k", &k, NULL) == CT_OK && k <= INT32_MAX)
+        s.top_k = (int32_t)k;
+    if (ct_kv_f64(t, "general.sampling.temp", &temp, NULL) == CT_OK && temp >= 0 && temp < 100)
+        s.temperature = temp;
+    if (ct_kv_f64(t, "general.sampling.top_p", &p, NULL) == CT_OK && p > 0 && p <= 1)
+        s.top_p = p;
+    if (ct_kv_f64(t, "general.sampling.min_p", &min_p, NULL) == CT_OK && min_p >= 0 && min_p < 1)
+        s.min_p = min_p;
+    return s;
+}
+
+static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct_error *err)
+{
+    const char *name = opt->backend ? opt->backend : "auto";
+    const ct_backend *b = ct_backend_get(name);
+    if (b == NULL)
+        return ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s' in this build; try auto, ref or cpu", name);
+    ct_status st = ct_pool_create(&m->pool, opt->threads, err);
+    bool keep = false;
+    if (st == CT_OK)
+        st = ct_gemma_load(&m->gemma, m->tensors, b, opt->isa, m->pool, &keep, err);
+    if (st != CT_OK)
+        return st;
+    m->has_weights = true;
+    m->cfg = m->gemma.cfg;
+    if (!keep) {
+        ct_tensors_close(m->tensors);
+        m->tensors = NULL;
+    }
+    return CT_OK;
+}
+
+carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err)
+{
+    API_REQUIRE(out, "somewhere to put the model");
+    *out = NULL;
+    API_REQUIRE(path && path[0], "the path of a model");
+    API_REQUIRE(opt == NULL || opt->size == sizeof *opt, "options from carat_model_options_default()");
+    carat_model_options o = opt ? *opt : carat_model_options_default();
+    API_REQUIRE(o.threads >= 0 && o.threads <= 1024, "0 to 1024 threads");
+    ct_error e = {0};
+    ct_status st = CT_OK;
+    carat_model *m = ct_calloc(1, sizeof *m);
+    if (m == NULL || pthread_mutex_init(&m->turn, NULL) != 0) {
+        ct_free(m);
+        return api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path), &e);
+    }
+    st = api_tensors_open(&m->tensors, path, &e);
+    if (st == CT_OK) {
+        st = ct_config_read(&m->cfg, m->tensors, &e);
+        if (st != CT_OK && o.vocab_only) { /* text needs no shapes: a strange model still has its tokenizer */
+            m->cfg = (ct_config){0};
+            st = CT_OK;
+        }
+    }
+    if (st == CT_OK)
+        st = ct_vocab_create(&m->vocab, m->tensors, &e);
+    if (st != CT_OK)
+        goto done;
+    m->sampling = sampling_defaults(m->tensors);
+    m->path = ct_strdup(ct_tensors_path(m->tensors));
+    m->format = ct_strdup(ct_tensors_format(m->tensors));
+    if (m->path == NULL || m->format == NULL) {
+        st = ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path);
+        goto done;
+    }
+    api_info_fill(&m->info, m->tensors, &m->cfg, m->warnings);
+    m->info.path = m->path;
+    m->info.format = m->format;
+    m->info.backend = m->info.isa = "";
+    m->info.has_text = m->vocab != NULL;
+    m->info.text_max = m->vocab ? ct_detok_max(m->vocab) : 0;
+    m->info.has_turns = m->vocab && ct_vocab_has_turns(m->vocab);
+    if (!o.vocab_only)
+        st = load_weights(m, &o, &e);
+    if (st != CT_OK)
+        goto done;
+    if (m->has_weights) {
+        m->info.backend = m->gemma.backend->name;
+        m->info.isa = m->gemma.ops->isa;
+        m->info.threads = ct_pool_threads(m->pool);
+        m->info.weight_bytes = m->gemma.weight_bytes;
+        m->info.decode_bytes = m->gemma.decode_bytes;
+    }
+    *out = m;
+    m = NULL;
+done:
+    carat_model_close(m);
+    return api_error(err, st, &e);
+}
+
+void carat_model_close(carat_model *m)
+{
+    if (m == NULL)
+        return;
+    if (m->has_weights)
+        ct_gemma_free(&m->gemma);
+    ct_pool_free(m->pool);
+    ct_vocab_free(m->vocab);
+    ct_tensors_close(m->tensors);
+    pthread_mutex_destroy(&m->turn);
+    ct_free(m->path);
+    ct_free(m->format);
+    ct_free(m);
+}
+
+void carat_model_get_info(const carat_model *m, carat_model_info *info)
+{
+    if (info)
+        *info = m ? m->info : (carat_model_info){0};
+}
+
+carat_sampling carat_sampling_default(const carat_model *m)
+{
+    carat_sampling s = {.size = sizeof s, .temperature = 1, .top_k = 64, .top_p = 0.95, .repeat_penalty = 1};
+    if (m) {
+        s.temperature = m->sampling.temperature;
+        s.top_k = m->sampling.top_k;
+        s.top_p = m->sampling.top_p;
+        s.min_p = m->sampling.min_p;
+    }
+    return s;
+}
+
+ct_subject api_subject(const carat_model *m) { return (ct_subject){&m->gemma, m->vocab, m->pool}; }
+void api_lock(carat_model *m) { pthread_mutex_lock(&m->turn); }
+void api_unlock(carat_model *m) { pthread_mutex_unlock(&m->turn); }

@@ -1,0 +1,254 @@
+/* carat_session: a timeline. A chosen token is fed when the one after it is asked for, so the last one of a text costs no
+ * forward. Sessions of one model share its pool: each call takes the model's turn for as long as it computes. */
+#include <string.h>
+
+#include "api/internal.h"
+
+carat_session_options carat_session_options_default(void)
+{
+    return (carat_session_options){.size = sizeof(carat_session_options)};
+}
+
+carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt, carat_error *err)
+{
+    API_REQUIRE(out, "somewhere to put the session");
+    *out = NULL;
+    API_REQUIRE(m, "a model");
+    API_REQUIRE(m->has_weights, "a model that was not opened with vocab_only");
+    API_REQUIRE(opt == NULL || opt->size == sizeof *opt, "options from carat_session_options_default()");
+    API_REQUIRE(opt == NULL || opt->context >= 0, "a context of 0 or more");
+    ct_error e = {0};
+    ct_session_options o = {.type_k = -1, .type_v = -1};
+    carat_session *s = NULL;
+    ct_status st = CT_OK;
+    if (opt) {
+        o.context = opt->context;
+        o.exact = opt->exact;
+        st = ct_kv_types(opt->kv, &o.type_k, &o.type_v, &e);
+    }
+    if (st != CT_OK)
+        goto done;
+    s = ct_calloc(1, sizeof *s);
+    if (s == NULL) {
+        st = ct_fail(&e, CT_ENOMEM, NULL, "out of memory for a session");
+        goto done;
+    }
+    s->model = m;
+    if (opt) {
+        s->keep_going = opt->keep_going;
+        s->arg = opt->arg;
+    }
+    st = ct_session_create(&s->s, &m->gemma, m->pool, &o, &e);
+    if (st != CT_OK)
+        goto done;
+    *out = s;
+    s = NULL;
+done:
+    carat_session_free(s);
+    return api_error(err, st, &e);
+}
+
+void carat_session_free(carat_session *s)
+{
+    if (s == NULL)
+        return;
+    ct_session_free(s->s);
+    ct_free(s);
+}
+
+/* The forward of the token that next() chose last. */
+static ct_status settle(carat_session *s, ct_error *err)
+{
+    if (!s->has_pending)
+        return CT_OK;
+    ct_status st = ct_session_decode(s->s, s->pending, err);
+    if (st == CT_OK)
+        s->has_pending = false;
+    return st;
+}
+
+static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *err)
+{
+    size_t used = (size_t)carat_session_length(s), context = (size_t)ct_session_context(s->s);
+    if (n > context - used || used > context)
+        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens do not fit: the context has %zu, of which %zu are used; try a "
+                       "larger context or a shorter prompt", n, context, used);
+    ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
+    ct_status st = settle(s, err);
+    if (st == CT_OK)
+        st = ct_feed_polled(s->s, ids, n, false, NULL, NULL, &job, err);
+    return st;
+}
+
+/* In a talk that goes on, the answer's end of turn and the newline behind it are part of the model's input, but the model
+ * itself never writes the newline. */
+static ct_status close_turn(carat_session *s, ct_ids *ids, ct_error *err)
+{
+    const ct_vocab *v = s->model->vocab;
+    static const char end_of_turn[] = "<end_of_turn>";
+    int32_t end = ct_vocab_find(v, end_of_turn, sizeof end_of_turn - 1), newline = ct_vocab_find(v, "\n", 1);
+    int32_t stored = ct_session_length(s->s);
+    int32_t last = s->has_pending ? s->pending : ct_session_ids(s->s)[stored - 1];
+    ct_status st = CT_OK;
+    if (last != end && end >= 0)
+        st = ct_ids_push(ids, end, err);
+    if (st == CT_OK && newline >= 0)
+        st = ct_ids_push(ids, newline, err);
+    return st;
+}
+
+carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, carat_prompt_form form, const char *system,
+                                  carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(text, "a text");
+    API_REQUIRE(form == CARAT_AUTO || form == CARAT_RAW || form == CARAT_TURNS, "a prompt form");
+    API_REQUIRE(s->model->vocab, "a model with a tokenizer (synthetic models have none: feed them ids)");
+    ct_error e = {0};
+    ct_ids ids = {0};
+    ct_status st = CT_OK;
+    const ct_vocab *v = s->model->vocab;
+    const bool fresh = carat_session_length(s) == 0;
+    n = n == SIZE_MAX ? strlen(text) : n;
+    if (form == CARAT_AUTO)
+        form = ct_vocab_has_turns(v) ? CARAT_TURNS : CARAT_RAW;
+    if (n == 0) {
+        st = ct_fail(&e, CT_EINVAL, "prompt", "the prompt is empty");
+        goto done;
+    }
+    if (system && system[0] && form == CARAT_RAW) {
+        st = ct_fail(&e, CT_EINVAL, "system", "a system text needs Gemma's turns, and this prompt is raw");
+        goto done;
+    }
+    if (form == CARAT_TURNS && !fresh)
+        st = close_turn(s, &ids, &e);
+    if (st == CT_OK)
+        st = form == CARAT_TURNS ? ct_turn_user(v, system, text, n, fresh, &ids, &e)
+                                 : ct_tokenize(v, text, n, fresh, false, &ids, &e);
+    if (st != CT_OK)
+        goto done;
+    api_lock(s->model);
+    st = feed(s, ids.ids, ids.n, &e);
+    api_unlock(s->model);
+done:
+    ct_ids_deinit(&ids);
+    return api_error(err, st, &e);
+}
+
+carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(ids && n > 0, "one or more ids");
+    ct_error e = {0};
+    ct_status st = CT_OK;
+    for (size_t i = 0; i < n && st == CT_OK; i++)
+        if (ids[i] < 0 || ids[i] >= s->model->cfg.vocab)
+            st = ct_fail(&e, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i], i + 1,
+                         s->model->cfg.vocab - 1);
+    if (st != CT_OK)
+        return api_error(err, st, &e);
+    api_lock(s->model);
+    st = feed(s, ids, n, &e);
+    api_unlock(s->model);
+    return api_error(err, st, &e);
+}
+
+/* What is stored is kept when it is a prefix of ids; a shorter or different history starts anew, because the rings of the
+ * sliding layers no longer have what lies behind it. The last id is always computed: its logits are wanted. */
+carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t n, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(ids && n > 0, "one or more ids");
+    size_t have = (size_t)ct_session_length(s->s), same = 0;
+    const int32_t *stored = ct_session_ids(s->s);
+    if (n > (size_t)ct_session_context(s->s)) {
+        ct_error e = {0};
+        return api_error(err, ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n,
+                                      ct_session_context(s->s)), &e);
+    }
+    while (same < have && same < n && stored[same] == ids[same])
+        same++;
+    if (same == have && have > 0 && n == have && !s->has_pending)
+        return api_error(err, CT_OK, NULL);
+    if (same == have && have > 0 && n > have) {
+        s->has_pending = false; /* it is either among the ids or not wanted */
+        return carat_session_feed(s, ids + have, n - have, err);
+    }
+    if (same == have && n == have) { /* only the token not fed yet is dropped: the logits are still those of the last id */
+        s->has_pending = false;
+        if (have > 0)
+            return api_error(err, CT_OK, NULL);
+    }
+    carat_session_reset(s);
+    return carat_session_feed(s, ids, n, err);
+}
+
+carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(how && how->size == sizeof *how, "sampling options from carat_sampling_default()");
+    API_REQUIRE(token, "somewhere to put the token");
+    API_REQUIRE(how->bias || how->n_bias == 0, "logit biases, or a count of 0");
+    _Static_assert(sizeof(carat_logit_bias) == sizeof(ct_bias), "the two biases have the same shape");
+    ct_error e = {0};
+    ct_sampling o = {.temperature = how->temperature, .top_k = how->top_k, .top_p = how->top_p, .min_p = how->min_p,
+                     .repeat_penalty = how->repeat_penalty, .presence_penalty = how->presence_penalty,
+                     .frequency_penalty = how->frequency_penalty, .penalty_last = -1, .seed = how->seed,
+                     .bias = (const ct_bias *)(const void *)how->bias, .n_bias = how->n_bias};
+    ct_status st = ct_sampling_check(&o, s->model->cfg.vocab, &e);
+    ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
+    if (st == CT_OK)
+        st = ct_job_poll(&job, &e);
+    if (st == CT_OK && carat_session_length(s) == 0)
+        st = ct_fail(&e, CT_EINVAL, "session", "there is nothing to continue: feed a prompt first");
+    if (st != CT_OK)
+        return api_error(err, st, &e);
+    api_lock(s->model);
+    st = settle(s, &e);
+    if (st == CT_OK)
+        st = ct_session_sample(s->s, &o, &s->pending, &s->logprob, &e);
+    api_unlock(s->model);
+    if (st == CT_OK) {
+        s->has_pending = true;
+        *token = s->pending;
+    }
+    return api_error(err, st, &e);
+}
+
+double carat_session_logprob(const carat_session *s) { return s ? s->logprob : 0; }
+
+size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap)
+{
+    if (s == NULL || s->model->vocab == NULL || text == NULL || cap < ct_detok_max(s->model->vocab))
+        return 0;
+    if (token < 0)
+        return ct_detok_flush(&s->detok, text, cap);
+    return token < ct_vocab_size(s->model->vocab) ? ct_detok_next(&s->detok, s->model->vocab, token, false, text, cap) : 0;
+}
+
+carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(logits, "somewhere to put the logits");
+    *logits = NULL;
+    ct_error e = {0};
+    api_lock(s->model);
+    ct_status st = settle(s, &e);
+    api_unlock(s->model);
+    if (st == CT_OK && (*logits = ct_session_logits(s->s)) == NULL)
+        st = ct_fail(&e, CT_EINVAL, "session", "there are no logits yet: feed a prompt first");
+    return api_error(err, st, &e);
+}
+
+int32_t carat_session_length(const carat_session *s) { return s ? ct_session_length(s->s) + (s->has_pending ? 1 : 0) : 0; }
+int32_t carat_session_context(const carat_session *s) { return s ? ct_session_context(s->s) : 0; }
+size_t carat_session_bytes(const carat_session *s) { return s ? ct_session_bytes(s->s) : 0; }
+
+void carat_session_reset(carat_session *s)
+{
+    if (s == NULL)
+        return;
+    ct_session_reset(s->s);
+    s->has_pending = false;
+    s->detok = (ct_detok){0};
+}

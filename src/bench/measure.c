@@ -1,0 +1,300 @@
+/* Speed: fixed lengths (pp, tg) and whole texts as users generate them.
+ *
+ * Fixed lengths feed a fixed stream of pseudo-random ids, no sampling, one untimed warm-up. The stored depth is fed before
+ * the clock starts; up to REFEED positions it is fed anew for every sample, beyond that samples go on one behind the other
+ * (at 32768 positions five samples of 128 lie 2 % deeper, and feeding them anew would cost minutes). */
+#include "bench/bench.h"
+
+#include <string.h>
+
+#include "base/rng.h"
+#include "base/system.h"
+
+enum { REFEED = 4096, RSS_EVERY = 8 };
+
+/* ---- what a token costs ---- */
+
+static double layer_span(const ct_config *cfg, int32_t layer, int32_t positions)
+{
+    return !cfg->global[layer] && positions > cfg->window ? cfg->window : positions;
+}
+
+double ct_decode_bytes_at(const ct_gemma *m, int32_t type_k, int32_t type_v, int32_t positions)
+{
+    const ct_config *cfg = &m->cfg;
+    ct_dtype k = type_k < 0 ? m->backend->default_kv : (ct_dtype)type_k;
+    ct_dtype v = type_v < 0 ? m->backend->default_kv : (ct_dtype)type_v;
+    double per_position = (double)m->backend->kv_page_bytes(k, v, cfg->kv_heads, cfg->head_dim) / CT_KV_PAGE;
+    double bytes = (double)m->decode_bytes;
+    for (int32_t i = 0; i < cfg->layers; i++)
+        bytes += per_position * layer_span(cfg, i, positions);
+    return bytes;
+}
+
+double ct_prompt_ops(const ct_gemma *m, int32_t n, int32_t depth)
+{
+    const ct_config *cfg = &m->cfg;
+    double q = (double)cfg->heads * cfg->head_dim, kv = (double)cfg->kv_heads * cfg->head_dim, d = cfg->dim;
+    double linear = d * (2 * q + 2 * kv + 3 * (double)cfg->ffn); /* per layer and row */
+    double macs = (double)cfg->vocab * d;                        /* the head, for the last row */
+    for (int32_t i = 0; i < cfg->layers; i++)
+        macs += n * (linear + 2 * q * layer_span(cfg, i, depth + n / 2));
+    return 2 * macs;
+}
+
+/* ---- fixed lengths ---- */
+
+struct fixed {
+    const ct_subject *who;
+    const ct_bench_case *test;
+    const ct_job *job;
+    ct_session *s;
+    int32_t *ids; /* a stream long enough for the deepest feed */
+    ct_error *err;
+};
+
+static ct_status prepare(struct fixed *f, bool first)
+{
+    const ct_bench_case *t = f->test;
+    if (!first && t->depth > REFEED)
+        return CT_OK;
+    ct_session_reset(f->s);
+    if (t->depth > 0)
+        return ct_feed_polled(f->s, f->ids, (size_t)t->depth, false, NULL, NULL, f->job, f->err);
+    return CT_OK;
+}
+
+static ct_status go(struct fixed *f, double *seconds)
+{
+    const ct_bench_case *t = f->test;
+    ct_status st = CT_OK;
+    uint64_t start = ct_now_ns();
+    if (t->prompt > 0)
+        st = ct_feed_polled(f->s, f->ids, (size_t)t->prompt, false, NULL, NULL, f->job, f->err);
+    for (int32_t i = 0; i < t->generate && st == CT_OK; i++) {
+        st = ct_job_poll(f->job, f->err);
+        if (st == CT_OK)
+            st = ct_session_decode(f->s, f->ids[i], f->err);
+    }
+    *seconds = ct_seconds_since(start);
+    return st;
+}
+
+static ct_status check_case(const ct_bench_case *t, ct_error *err)
+{
+    if (t->prompt < 0 || t->generate < 0 || (t->prompt == 0) == (t->generate == 0))
+        return ct_fail(err, CT_EINVAL, "bench", "expected a prompt length or a number of tokens to generate, found %d and %d",
+                       t->prompt, t->generate);
+    if (t->depth < 0 || t->batch < 1 || t->repeats < 1)
+        return ct_fail(err, CT_EINVAL, "bench", "expected a depth of 0 or more, a batch and repeats of 1 or more, found %d, %d, %d",
+                       t->depth, t->batch, t->repeats);
+    if (t->prompt > (1 << 24) || t->generate > (1 << 24) || t->depth > (1 << 24) || t->repeats > 10000)
+        return ct_fail(err, CT_EINVAL, "bench", "lengths beyond 16 million tokens or 10000 repeats are not measured");
+    return CT_OK;
+}
+
+ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test, const ct_job *job,
+                       double *samples, double *share, ct_error *err)
+{
+    struct fixed f = {.who = who, .test = test, .job = job, .err = err};
+    ct_status st = check_case(test, err);
+    if (st != CT_OK)
+        return st;
+    if (test->batch > 1)
+        return ct_fail(err, CT_EUNSUPPORTED, "batch", "several sequences at once are not measured yet; use --batch 1");
+    const int32_t each = test->prompt > 0 ? test->prompt : test->generate;
+    const int32_t runs = test->repeats + 1; /* with the warm-up */
+    const int32_t need = test->depth + (test->depth > REFEED ? runs : 1) * each;
+    const int32_t stream = test->depth > each ? test->depth : each;
+    ct_session_options o = {.context = need, .exact = test->exact, .type_k = test->type_k, .type_v = test->type_v};
+    st = ct_session_create(&f.s, who->model, who->pool, &o, err);
+    if (st != CT_OK)
+        goto done;
+    f.ids = ct_alloc((size_t)stream * sizeof *f.ids);
+    if (f.ids == NULL) {
+        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory for %d ids", stream);
+        goto done;
+    }
+    for (int32_t i = 0; i < stream; i++)
+        f.ids[i] = (int32_t)(ct_rng_u64(1, 0, (uint64_t)i) % (uint64_t)who->model->cfg.vocab);
+    for (int32_t r = 0; r < runs && st == CT_OK; r++) {
+        double seconds = 0;
+        ct_job_progress(job, test->prompt > 0 ? "pp" : "tg", r, runs);
+        st = prepare(&f, r == 0);
+        int32_t at = ct_session_length(f.s);
+        if (st == CT_OK)
+            st = go(&f, &seconds);
+        if (st != CT_OK || r == 0)
+            continue;
+        samples[r - 1] = each / seconds;
+        if (share == NULL)
+            continue;
+        if (test->prompt > 0)
+            share[r - 1] = int8_rate > 0 ? ct_prompt_ops(who->model, each, at) / seconds / int8_rate : 0;
+        else
+            share[r - 1] = bandwidth > 0 ? ct_decode_bytes_at(who->model, test->type_k, test->type_v, at + each / 2) * each /
+                                               seconds / bandwidth
+                                         : 0;
+    }
+    ct_job_progress(job, test->prompt > 0 ? "pp" : "tg", runs, runs);
+done:
+    ct_free(f.ids);
+    ct_session_free(f.s);
+    return st;
+}
+
+/* ---- the main job ---- */
+
+static const struct {
+    const char *name, *prompt;
+} prompts[] = {
+    {"short", "Write a haiku about artificial intelligence:"},
+    {"medium", "Explain the water cycle:"},
+    {"long", "Write a detailed step-by-step recipe for chocolate chip cookies:"},
+};
+
+size_t ct_bench_prompts(void) { return sizeof prompts / sizeof prompts[0]; }
+
+struct text {
+    char *data;
+    size_t n, room;
+};
+
+static ct_status text_piece(struct text *t, ct_detok *d, const ct_vocab *v, int32_t id, ct_error *err)
+{
+    size_t most = ct_detok_max(v);
+    if (t->room - t->n < most + 1) {
+        size_t room = t->room * 2 + most + 1024;
+        char *grown = ct_realloc(t->data, room);
+        if (grown == NULL)
+            return ct_fail(err, CT_ENOMEM, "text", "out of memory for a text of %zu bytes", room);
+        t->data = grown;
+        t->room = room;
+    }
+    t->n += id < 0 ? ct_detok_flush(d, t->data + t->n, t->room - t->n - 1)
+                   : ct_detok_next(d, v, id, false, t->data + t->n, t->room - t->n - 1);
+    t->data[t->n] = '\0';
+    return CT_OK;
+}
+
+/* Tokenizes as `run` would: Gemma's turns where the model knows them, raw text elsewhere. */
+static ct_status prompt_ids(const ct_subject *who, const char *prompt, ct_ids *ids, ct_error *err)
+{
+    if (ct_vocab_has_turns(who->vocab))
+        return ct_turn_user(who->vocab, NULL, prompt, strlen(prompt), true, ids, err);
+    return ct_tokenize(who->vocab, prompt, strlen(prompt), true, false, ids, err);
+}
+
+static ct_status generate(const ct_subject *who, double bandwidth, int32_t max_tokens, const ct_sampling *how, const ct_job *job,
+                          ct_session *s, ct_ids *ids, size_t *rss, ct_bench_text *out, ct_error *err)
+{
+    double bytes = 0, chosen = 0;
+    uint64_t start = ct_now_ns(), first = start;
+    int32_t token = -1;
+    ct_status st = prompt_ids(who, out->prompt, ids, err);
+    if (st != CT_OK)
+        return st;
+    out->prompt_tokens = (int32_t)ids->n;
+    st = ct_feed_polled(s, ids->ids, ids->n, false, NULL, NULL, job, err);
+    out->stop = 0;
+    for (int32_t i = 0; i < max_tokens && st == CT_OK; i++) {
+        if (i > 0) { /* a token's forward runs when the one after it is wanted */
+            if (ct_session_length(s) >= ct_session_context(s)) {
+                out->stop = 2;
+                break;
+            }
+            bytes += ct_decode_bytes_at(who->model, -1, -1, ct_session_length(s) + 1);
+            st = ct_session_decode(s, token, err);
+        }
+        if (st == CT_OK)
+            st = ct_session_sample(s, how, &token, &chosen, err);
+        if (i == 0)
+            first = ct_now_ns();
+        if (st != CT_OK)
+            break;
+        if (i % RSS_EVERY == 0)
+            rss[i / RSS_EVERY] = ct_rss_bytes();
+        if (ct_vocab_is_end(who->vocab, token)) {
+            out->stop = 1;
+            break;
+        }
+        st = ct_ids_push(ids, token, err);
+        out->tokens++;
+        ct_job_progress(job, out->name, out->tokens, max_tokens);
+        if (st == CT_OK)
+            st = ct_job_poll(job, err);
+    }
+    if (st != CT_OK)
+        return st;
+    /* The token that ended the text took a step like the others, though it is not counted as text. */
+    int32_t steps = out->tokens - 1 + (out->stop == 1);
+    double seconds = ct_seconds_since(first);
+    out->ttft_s = (double)(first - start) * 1e-9;
+    out->tok_s = steps > 0 ? steps / seconds : 0;
+    out->share = steps > 0 && bandwidth > 0 ? bytes / seconds / bandwidth : 0;
+    return CT_OK;
+}
+
+ct_status ct_bench_prompt(const ct_subject *who, double bandwidth, size_t i, double temperature, int32_t max_tokens,
+                          uint64_t seed, const ct_sampling *how, const ct_job *job, ct_bench_text *out, ct_error *err)
+{
+    *out = (ct_bench_text){0};
+    if (i >= ct_bench_prompts() || max_tokens < 1)
+        return ct_fail(err, CT_EINVAL, "bench", "expected a prompt below %zu and 1 or more tokens, found %zu and %d",
+                       ct_bench_prompts(), i, max_tokens);
+    if (who->vocab == NULL)
+        return ct_fail(err, CT_EINVAL, "model", "the main job needs a model with a tokenizer; this one can be measured at fixed "
+                       "lengths");
+    out->name = prompts[i].name;
+    out->prompt = prompts[i].prompt;
+    out->temperature = temperature;
+    ct_sampling sampling = *how;
+    sampling.temperature = temperature;
+    sampling.seed = seed;
+    ct_ids ids = {0};
+    ct_session *s = NULL;
+    struct text text = {0};
+    ct_detok detok = {0};
+    size_t *rss = ct_calloc((size_t)max_tokens / RSS_EVERY + 1, sizeof *rss);
+    ct_session_options o = {.type_k = -1, .type_v = -1};
+    int64_t want = (int64_t)max_tokens + 256; /* the prompts are shorter than 64 tokens */
+    o.context = want < who->model->cfg.context ? (int32_t)want : who->model->cfg.context;
+    ct_status st = CT_OK;
+    if (rss == NULL) {
+        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory");
+        goto done;
+    }
+    st = ct_session_create(&s, who->model, who->pool, &o, err);
+    if (st != CT_OK)
+        goto done;
+    out->rss_start = ct_rss_bytes();
+    st = generate(who, bandwidth, max_tokens, &sampling, job, s, &ids, rss, out, err);
+    if (st != CT_OK)
+        goto done;
+    out->rss_end = ct_rss_bytes();
+    out->rss_middle = rss[out->tokens / 2 / RSS_EVERY];
+    const int32_t *made = ids.ids + out->prompt_tokens;
+    for (int32_t k = 0; k < out->tokens && st == CT_OK; k++)
+        st = text_piece(&text, &detok, who->vocab, made[k], err);
+    if (st == CT_OK)
+        st = text_piece(&text, &detok, who->vocab, -1, err);
+    if (st != CT_OK)
+        goto done;
+    out->loops = ct_find_loop(made, (size_t)out->tokens, &out->loop_period, &out->loop_start);
+    ct_session_free(s); /* its cache goes before the scoring session's comes */
+    s = NULL;
+    if (out->tokens > 0)
+        st = ct_score(who, ids.ids, ids.n, (size_t)out->prompt_tokens, true, -1, -1, job, &out->mean_logprob, NULL, NULL, NULL, 0,
+                      err);
+    if (st == CT_OK) {
+        out->text = text.data;
+        out->text_len = text.n;
+        text.data = NULL;
+    }
+done:
+    ct_session_free(s);
+    ct_ids_deinit(&ids);
+    ct_free(text.data);
+    ct_free(rss);
+    return st;
+}
