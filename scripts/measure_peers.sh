@@ -56,8 +56,7 @@ if ! "$venv/bin/python" -c 'import llama_cpp, numpy' 2>/dev/null; then
     source_dir=$(mktemp -d)
     trap 'rm -rf "$source_dir"' EXIT INT TERM
     "$venv/bin/pip" install -q numpy >&2 || die "cannot install numpy"
-    "$venv/bin/pip" download -q --no-deps --no-binary :all: --no-build-isolation -d "$source_dir" "$package" >&2 2>/dev/null ||
-        "$venv/bin/pip" download -q --no-deps --no-binary llama-cpp-python -d "$source_dir" "$package" >&2 ||
+    "$venv/bin/pip" download -q --no-deps --no-binary llama-cpp-python -d "$source_dir" "$package" >&2 ||
         die "cannot download $package"
     tar -xzf "$source_dir"/llama_cpp_python-*.tar.gz -C "$source_dir" || die "cannot unpack $package"
     # Files dated after this machine's clock make ninja configure forever.
@@ -68,7 +67,7 @@ fi
 
 if [ -z "$output" ]; then
     cpu=$(awk -F': *' '/^model name/ && !n { n = $2 } /^cpu family/ && !f { f = " f" $2 } /^model\t/ && !m { m = "m" $2 }
-        END { print n f m }' /proc/cpuinfo 2>/dev/null | tr 'A-Z' 'a-z' | tr -cs 'a-z0-9\n' '-')
+        END { print n f m }' /proc/cpuinfo 2>/dev/null | tr '[:upper:]' '[:lower:]' | tr -cs '[:alnum:]\n' '-')
     mkdir -p "$root/bench"
     output=$root/bench/$(date +%Y-%m)-${cpu:-$(uname -m)}.json
 fi

@@ -13,6 +13,7 @@ Needs numpy and gguf. As a program:
 --kv and --act simulate what an engine may round (the cache to bf16; the inputs of the matrices to bf16, or to one or two
 int8 planes in groups of 32): they tell how large an honest difference is. The defaults round nothing.
 """
+
 import argparse
 import json
 import math
@@ -43,7 +44,12 @@ def round_int8(x, planes):
     return total.reshape(x.shape)
 
 
-ROUND = {"f64": lambda x: x, "bf16": round_bf16, "int8x1": lambda x: round_int8(x, 1), "int8x2": lambda x: round_int8(x, 2)}
+ROUND = {
+    "f64": lambda x: x,
+    "bf16": round_bf16,
+    "int8x1": lambda x: round_int8(x, 1),
+    "int8x2": lambda x: round_int8(x, 2),
+}
 
 
 def rms_norm(x, w, eps):
@@ -123,7 +129,9 @@ class Model:
             if t.name.startswith(("v.", "mm.")):
                 continue  # the vision tower, in files made by Ollama
             data = dequantize(t.data, t.tensor_type).astype(np.float64)
-            self.w[t.name] = data.reshape([int(n) for n in t.shape[::-1]])  # ne[0] is the contiguous one: [out, in]
+            self.w[t.name] = data.reshape(
+                [int(n) for n in t.shape[::-1]]
+            )  # ne[0] is the contiguous one: [out, in]
         tokens = reader.fields.get("tokenizer.ggml.tokens")
         rows = self.w["token_embd.weight"].shape[0]
         # Rows behind the last token are padding that no text can mean; they take no part in the softmax.
@@ -149,7 +157,9 @@ class Model:
         q = self.linear(x, p + "attn_q").reshape(T, c.H, c.Hd)
         k = self.linear(x, p + "attn_k").reshape(T, c.K, c.Hd)
         v = self.linear(x, p + "attn_v").reshape(T, c.K, c.Hd)
-        q = rms_norm(q, self.w[p + "attn_q_norm.weight"], c.eps)  # per head, before the rotation; v has no norm
+        q = rms_norm(
+            q, self.w[p + "attn_q_norm.weight"], c.eps
+        )  # per head, before the rotation; v has no norm
         k = rms_norm(k, self.w[p + "attn_k_norm.weight"], c.eps)
         local = c.is_local[layer]
         theta, factor = (c.theta_local, 1.0) if local else (c.theta_global, c.factor_global)
@@ -160,7 +170,7 @@ class Model:
         cache[layer] = (keys, values)
 
         back = positions[:, None] - np.arange(keys.shape[0])[None, :]  # i - j
-        allowed = (back >= 0) & (back < c.W) if local else back >= 0   # the window counts the token itself
+        allowed = (back >= 0) & (back < c.W) if local else back >= 0  # the window counts the token itself
         out = np.empty((T, c.H, c.Hd))
         for h in range(c.H):
             g = h // (c.H // c.K)
@@ -172,7 +182,9 @@ class Model:
 
     def feed_forward(self, x, layer):
         p = f"blk.{layer}."
-        return self.linear(gelu_tanh(self.linear(x, p + "ffn_gate")) * self.linear(x, p + "ffn_up"), p + "ffn_down")
+        return self.linear(
+            gelu_tanh(self.linear(x, p + "ffn_gate")) * self.linear(x, p + "ffn_up"), p + "ffn_down"
+        )
 
     def hidden(self, ids, cache=None, decode=False):
         """ids [T] -> the last norm's output [T, D]. A cache continues where its last call ended."""
@@ -258,7 +270,9 @@ def main():
     ap.add_argument("--first", type=int, default=0, help="first position of the dump")
     ap.add_argument("--chunk", type=int)
     ap.add_argument("--chunks", type=int, default=1 << 30)
-    ap.add_argument("--unrounded-scale", action="store_true", help="embeddings times sqrt(D) as it is, as llama.cpp does")
+    ap.add_argument(
+        "--unrounded-scale", action="store_true", help="embeddings times sqrt(D) as it is, as llama.cpp does"
+    )
     ap.add_argument("--act", choices=ROUND, default="f64", help="inputs of the matrices, simulated")
     ap.add_argument("--act-decode", choices=ROUND, help="the same for decoded rows; default: as --act")
     ap.add_argument("--kv", choices=("f64", "bf16"), default="f64", help="the cache, simulated")
@@ -273,7 +287,9 @@ def main():
         ap.error("no ids")
     model = Model(args.model, args.unrounded_scale, args.act, args.kv, args.act_decode)
     if min(ids) < 0 or max(ids) >= model.w["token_embd.weight"].shape[0]:
-        ap.error(f"ids must be 0 to {model.w['token_embd.weight'].shape[0] - 1}, found {min(ids)} to {max(ids)}")
+        ap.error(
+            f"ids must be 0 to {model.w['token_embd.weight'].shape[0] - 1}, found {min(ids)} to {max(ids)}"
+        )
     if args.chunk:
         ppl, count, nlls = perplexity(model, ids, args.chunk, args.chunks)
         print(json.dumps({"ppl": ppl, "tokens": count, "nll": nlls}))

@@ -9,6 +9,7 @@ Arguments: MODEL THREADS. Requests (stdin):  {"do": "pp", "n": 512}  {"do": "tg"
 {"do": "score", "ids": [...], "top": 20}  {"do": "greedy", "ids": [...], "n": 64}  {"do": "tokenize", "text": ...}
 {"do": "ppl", "file": ..., "chunk": 512, "chunks": 40}  {"do": "first", "text": ...}  {"do": "free"}
 """
+
 import ctypes
 import json
 import math
@@ -202,16 +203,23 @@ def main():
             token = top(e.last_row(ctx), 1)[0][0]
             answer = {"seconds": time.perf_counter() - t, "load": loaded, "tokens": len(ids), "token": token}
         elif req["do"] == "memory":
-            answer = {"rss_mb": (status_kb("VmRSS") - BASELINE_KB) / 1024, "peak_mb": (status_kb("VmHWM") - BASELINE_KB) / 1024,
-                      "python_mb": BASELINE_KB / 1024}
+            answer = {
+                "rss_mb": (status_kb("VmRSS") - BASELINE_KB) / 1024,
+                "peak_mb": (status_kb("VmHWM") - BASELINE_KB) / 1024,
+                "python_mb": BASELINE_KB / 1024,
+            }
         elif req["do"] == "tokenize":
             answer = {"ids": e.tokenize(req["text"], req.get("bos", True), req.get("special", False))}
         elif req["do"] == "free":
             e.free()
             answer = {}
         elif req["do"] == "about":
-            answer = {"engine": "llama.cpp", "version": lib.llama_version().decode() if hasattr(lib, "llama_version") else "",
-                      "bindings": lib.__version__, "features": lib.llama_print_system_info().decode()}
+            answer = {
+                "engine": "llama.cpp",
+                "version": lib.llama_version().decode() if hasattr(lib, "llama_version") else "",
+                "bindings": lib.__version__,
+                "features": lib.llama_print_system_info().decode(),
+            }
         else:
             answer = {"error": f"unknown request {req['do']!r}"}
         print(json.dumps(answer), flush=True)

@@ -6,6 +6,7 @@ Decode (tg128), prompts (pp512, pp2048), start to first token, resident memory; 
 as a user would start it, a process per sample; llama.cpp's process stays, asleep while ours runs: the share of a core that
 it then takes is measured and recorded. Standard library only; writes a markdown table (stdout) and a JSON record.
 """
+
 import argparse
 import datetime
 import hashlib
@@ -30,8 +31,9 @@ def say(text):
 class Llama:
     def __init__(self, python, model, threads):
         worker = os.path.join(HERE, "llama_worker.py")
-        self.process = subprocess.Popen([python, worker, model, str(threads)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [python, worker, model, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def ask(self, **request):
         print(json.dumps(request), file=self.process.stdin, flush=True)
@@ -60,7 +62,19 @@ def run_ours(command):
 
 def ours_speed(args, test):
     kind, n = TESTS[test]
-    command = [args.carat, "bench", "-m", args.model, "-t", str(args.threads), f"--{kind}", str(n), "--repeats", "1", "--json"]
+    command = [
+        args.carat,
+        "bench",
+        "-m",
+        args.model,
+        "-t",
+        str(args.threads),
+        f"--{kind}",
+        str(n),
+        "--repeats",
+        "1",
+        "--json",
+    ]
     doc = run_ours(command)
     for run in doc["runs"]:
         if run["test"] == test:
@@ -70,7 +84,20 @@ def ours_speed(args, test):
 
 def ours_first(args):
     """Seconds from starting the process to the first byte of text on its standard output."""
-    command = [args.carat, "run", "-q", "-m", args.model, "-t", str(args.threads), "--temp", "0", "-n", "4", PROMPT]
+    command = [
+        args.carat,
+        "run",
+        "-q",
+        "-m",
+        args.model,
+        "-t",
+        str(args.threads),
+        "--temp",
+        "0",
+        "-n",
+        "4",
+        PROMPT,
+    ]
     t = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     first = process.stdout.read(1)
@@ -83,8 +110,21 @@ def ours_first(args):
 
 def ours_memory(args):
     """(resident at the end of 128 tokens, peak) in MB, watched from outside."""
-    command = [args.carat, "run", "-q", "-m", args.model, "-t", str(args.threads), "--temp", "0", "--ignore-eos", "-n", "128",
-               PROMPT]
+    command = [
+        args.carat,
+        "run",
+        "-q",
+        "-m",
+        args.model,
+        "-t",
+        str(args.threads),
+        "--temp",
+        "0",
+        "--ignore-eos",
+        "-n",
+        "128",
+        PROMPT,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = peak = 0.0
     while process.poll() is None:
@@ -114,8 +154,13 @@ def theirs_first(args):
 
 def summary(samples):
     middle = statistics.median(samples)
-    return {"median": middle, "min": min(samples), "max": max(samples),
-            "mad": statistics.median(abs(s - middle) for s in samples), "samples": samples}
+    return {
+        "median": middle,
+        "min": min(samples),
+        "max": max(samples),
+        "mad": statistics.median(abs(s - middle) for s in samples),
+        "samples": samples,
+    }
 
 
 def cpu_name():
@@ -146,16 +191,27 @@ def commit():
 
 
 def table(doc):
-    rows = ["| | carat | spread | llama.cpp | spread | carat / llama.cpp |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
-    names = {"tg128": "decode, tok/s (128 tokens)", "pp512": "prompt of 512, tok/s", "pp2048": "prompt of 2048, tok/s",
-             "first": "start to first token, s (6 tokens)"}
+    rows = [
+        "| | carat | spread | llama.cpp | spread | carat / llama.cpp |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    names = {
+        "tg128": "decode, tok/s (128 tokens)",
+        "pp512": "prompt of 512, tok/s",
+        "pp2048": "prompt of 2048, tok/s",
+        "first": "start to first token, s (6 tokens)",
+    }
     for key, name in names.items():
         cells, medians = [], []
         for engine in ("carat", "llama.cpp"):
             s = doc["results"].get(engine, {}).get(key)
             digits = 3 if key == "first" else 1
             medians.append(s["median"] if s else None)
-            cells += [f"{s['median']:.{digits}f}", f"{s['min']:.{digits}f} - {s['max']:.{digits}f}"] if s else ["-", "-"]
+            cells += (
+                [f"{s['median']:.{digits}f}", f"{s['min']:.{digits}f} - {s['max']:.{digits}f}"]
+                if s
+                else ["-", "-"]
+            )
         ratio = f"{medians[0] / medians[1]:.2f}" if all(medians) else "-"
         rows.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
     memory = []
@@ -197,7 +253,9 @@ def main():
 
     llama = Llama(args.python, args.model, args.threads)
     about = llama.ask(do="about")
-    llama.ask(do="tg", n=128)  # pages in, threads up; the contexts of the tests are made here, outside the clock
+    llama.ask(
+        do="tg", n=128
+    )  # pages in, threads up; the contexts of the tests are made here, outside the clock
     for test in tests:
         kind, n = TESTS[test]
         llama.ask(do=kind, n=n)
@@ -220,8 +278,13 @@ def main():
                         shares.setdefault(test, []).append(share)
                     if "machine" in doc:
                         machine = doc["machine"]
-        say(f"round {i + 1} of {args.repeats}: " + ", ".join(
-            f"{t} " + " / ".join(f"{samples[e][t][-1]:.1f}" for e in samples if t in samples[e]) for t in tests))
+        say(
+            f"round {i + 1} of {args.repeats}: "
+            + ", ".join(
+                f"{t} " + " / ".join(f"{samples[e][t][-1]:.1f}" for e in samples if t in samples[e])
+                for t in tests
+            )
+        )
     results = {"carat": {}, "llama.cpp": {}}
     if not args.carat:
         time.sleep(1)
@@ -229,7 +292,9 @@ def main():
         time.sleep(2)
         idle.append((llama.cpu_seconds() - cpu) / (time.perf_counter() - t))
     if args.perplexity:
-        results["llama.cpp"]["perplexity"] = llama.ask(do="ppl", file=args.perplexity, chunk=512, chunks=args.chunks)
+        results["llama.cpp"]["perplexity"] = llama.ask(
+            do="ppl", file=args.perplexity, chunk=512, chunks=args.chunks
+        )
     llama.close()
 
     for _ in range(args.repeats):
@@ -251,23 +316,41 @@ def main():
         results[engine].update({key: summary(values) for key, values in tests_of.items()})
     for test, values in shares.items():
         results["carat"][test]["share"] = statistics.median(values)
-    doc = {"date": datetime.date.today().isoformat(), "commit": commit(), "cpu": cpu_name(), "threads": args.threads,
-           "repeats": args.repeats, "system": platform.platform(), "load_before": load, "machine": machine,
-           "model": {"file": os.path.basename(args.model), "bytes": os.path.getsize(args.model), "sha256": sha256(args.model)},
-           "engines": {"llama.cpp": about}, "llama_cpu_while_idle": max(idle) if idle else None, "results": results}
+    doc = {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "cpu": cpu_name(),
+        "threads": args.threads,
+        "repeats": args.repeats,
+        "system": platform.platform(),
+        "load_before": load,
+        "machine": machine,
+        "model": {
+            "file": os.path.basename(args.model),
+            "bytes": os.path.getsize(args.model),
+            "sha256": sha256(args.model),
+        },
+        "engines": {"llama.cpp": about},
+        "llama_cpu_while_idle": max(idle) if idle else None,
+        "results": results,
+    }
     if args.carat:
         version = subprocess.run([args.carat, "--version"], capture_output=True, text=True)
         doc["engines"]["carat"] = version.stdout.strip()
     if doc["llama_cpu_while_idle"] and doc["llama_cpu_while_idle"] > 0.05:
-        say(f"warning: llama.cpp's process took {doc['llama_cpu_while_idle']:.0%} of a core while it should have slept")
+        say(
+            f"warning: llama.cpp's process took {doc['llama_cpu_while_idle']:.0%} of a core while it should have slept"
+        )
     if args.output:
         with open(args.output + ".part", "w") as f:
             json.dump(doc, f, indent=1)
             f.write("\n")
         os.replace(args.output + ".part", args.output)
         say(f"written: {args.output}")
-    print(f"{doc['cpu']}, {args.threads} threads, {doc['model']['file']}, medians of {args.repeats}, {doc['date']}, carat "
-          f"{doc['commit']}, llama.cpp {about['version']} (llama-cpp-python {about['bindings']}), samples taken in turn\n")
+    print(
+        f"{doc['cpu']}, {args.threads} threads, {doc['model']['file']}, medians of {args.repeats}, {doc['date']}, carat "
+        f"{doc['commit']}, llama.cpp {about['version']} (llama-cpp-python {about['bindings']}), samples taken in turn\n"
+    )
     print(table(doc))
 
 

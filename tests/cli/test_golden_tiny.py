@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The golden test of the repository's own fixture: test_golden.py CARAT tiny, as a test of its own that needs no download."""
+
 import sys
 
 import test_golden
