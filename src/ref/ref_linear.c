@@ -23,17 +23,32 @@ void ct_ref_embed(ct_ctx *c, ct_view y, const ct_weight *w, const ct_rows *rows,
     }
 }
 
-/* A product of two f32 values is exact in f64, so only the additions round: relative error below K 2^-53. */
+/* A product of two f32 values is exact in f64, so only the additions round: relative error below K 2^-53.
+ * Lane l of the eight sums elements l, l+8, ...; they live in four pairs, because compilers keep pairs in registers. */
+typedef double pair __attribute__((vector_size(16)));
+
+static pair two(const double *p)
+{
+    pair v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
 static double dot(const double *a, const double *b, int32_t n)
 {
-    double sum[LANES] = {0};
+    pair s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int32_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int32_t l = 0; l < LANES; l++)
-            sum[l] += a[j + l] * b[j + l];
-    for (int32_t l = 0; j < n; j++, l++)
-        sum[l] += a[j] * b[j];
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+    for (; j + LANES <= n; j += LANES) {
+        s0 += two(a + j) * two(b + j);
+        s1 += two(a + j + 2) * two(b + j + 2);
+        s2 += two(a + j + 4) * two(b + j + 4);
+        s3 += two(a + j + 6) * two(b + j + 6);
+    }
+    double rest = 0.0;
+    for (; j < n; j++)
+        rest += a[j] * b[j];
+    pair sum = (s0 + s2) + (s1 + s3);
+    return sum[0] + sum[1] + rest;
 }
 
 static void widen(double *dst, const float *src, int32_t n)
