@@ -16,13 +16,20 @@ typedef struct ct_kvcache {
     ct_buffer buf;
     ct_kv *layers;   /* [L] */
     int32_t *length; /* [sequences] positions stored */
+    int32_t *reached; /* [sequences] the most that was ever stored: what the ring has overwritten */
 } ct_kvcache;
 
 ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk,
                             ct_dtype type_k, ct_dtype type_v, ct_error *err);
 void ct_kvcache_free(ct_kvcache *kc);
-/* What create would reserve, without doing it. local and global parts may be NULL. */
+/* What create would reserve, without doing it (SIZE_MAX if that overflows). local and global parts may be NULL. Reads only
+ * cfg and backend of m. */
 size_t ct_kvcache_bytes(const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
                         ct_dtype type_v, size_t *local, size_t *global);
+
+/* n more positions of a sequence have been stored. */
+void ct_kvcache_grow(ct_kvcache *kc, int32_t seq, int32_t n);
+/* Keeps the first n positions, or none where the ring no longer has the window before n. Returns how many were kept. */
+int32_t ct_kvcache_cut(ct_kvcache *kc, int32_t seq, int32_t n);
 
 #endif

@@ -32,8 +32,9 @@ typedef struct ct_sampler ct_sampler; /* work space for a vocabulary; one thread
 
 ct_status ct_sampler_create(ct_sampler **out, int32_t vocab, ct_error *err);
 void ct_sampler_free(ct_sampler *s);
+size_t ct_sampler_bytes(int32_t vocab);
 
-/* EINVAL for options out of range, each named. */
+/* EINVAL for options out of range, each named. A bias of minus infinity bans a token; plus infinity is refused. */
 ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err);
 
 /* Chooses a token from logits[vocab] (left unchanged). history[n_history]: ids so far, prompt included. draw: number of this

@@ -21,29 +21,39 @@ typedef struct ct_session_options {
 
 typedef struct ct_session ct_session;
 
-/* Borrows model and pool for its life. ENOMEM says how much was needed and what would fit. */
+/* Borrows model and pool for its life. ENOMEM says how much was needed and what would fit; EINVAL for a context beyond what
+ * the model was trained for. */
 ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt,
                             ct_error *err);
 void ct_session_free(ct_session *s);
+/* Bytes that a session of this context (> 0) reserves: cache of local and of global layers, everything else; parts may be
+ * NULL. Reads only cfg, backend and ops of m, so it can be asked before weights are loaded. */
+size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads, size_t *local,
+                       size_t *global, size_t *rest);
 
 /* Feeds n tokens as prompt rows (or, decode = true, one by one as decode rows: slow, for measuring accuracy), after what is
  * there. ECONTEXT, before anything is changed, when they do not fit. on_logits, if not NULL, gets the logits of every fed token
- * (position, logits[vocab] valid during the call) whose wanted(position) is non-zero (wanted NULL = all); a non-OK return ends
- * the feed. Afterwards ct_session_logits holds those of the last token. EINVAL for n == 0 or ids out of the vocabulary.
- * stop, if not NULL, is polled between chunks: non-zero gives EINTERRUPTED with what was fed so far kept. */
+ * in order (position, logits[vocab] valid during the call); a non-OK return ends the feed, what its chunk stored stays. Feed
+ * in parts where only some are wanted, and give options.max_out (64) so that the head runs on many rows at once. Afterwards
+ * ct_session_logits holds those of the last token. EINVAL for n == 0 or ids out of the vocabulary.
+ * stop, if not NULL, is polled between chunks: non-zero gives EINTERRUPTED with what was fed so far kept (without logits). */
 typedef ct_status ct_logits_fn(void *arg, int32_t pos, const float *logits);
 ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool decode, ct_logits_fn *on_logits, void *arg,
                           const volatile int *stop, ct_error *err);
-/* Chooses the next token from the last logits, without feeding it. ENUMERIC names the layer where the first NaN or infinity
+/* Chooses the next token from the last logits, without feeding it: draw number = length, so the same seed and history give
+ * the same token, however the history came about. ENUMERIC names the layer where the first NaN or infinity
  * appears (found by running the last row again under watch). */
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err);
 /* Feeds one token as a decode row and makes its logits. ECONTEXT when the context is full. */
 ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err);
 
-const float *ct_session_logits(const ct_session *s); /* [vocab], NULL before the first feed */
+const float *ct_session_logits(const ct_session *s); /* [vocab], NULL before the first feed and after one that was ended */
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
 const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_length of them */
+/* Keeps the longest common beginning of the history and ids[0..n) that the cache still has, forgets the rest; returns its
+ * length, which is below n, so that feeding ids from there on gives logits. */
+int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n);
 /* Forgets everything, keeps the memory. */
 void ct_session_reset(ct_session *s);
 size_t ct_session_bytes(const ct_session *s); /* reserved: cache, activations, scratch */

@@ -109,7 +109,7 @@ bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *
         if (watch && watch(watch_arg, i, x))
             return false;
     }
-    if (watch && n_out < n) {
+    if (watch && n_out > 0 && n_out < n) {
         op->gather(c, first(s->sel, n_out), x, out);
         x = first(s->sel, n_out);
     }

@@ -1,0 +1,230 @@
+/* Sequences advanced together: checks the rows it is given, gives them positions, runs the forward, keeps the lengths.
+ * Everything is allocated at create. Read session.c for a batch of one, forward.c for what runs. */
+#include "engine/batch.h"
+
+#include <math.h>
+
+struct ct_batch {
+    const ct_gemma *model;
+    ct_kvcache cache;
+    ct_step step;
+    ct_ctx ctx;
+    int32_t *token, *pos, *seq, *out; /* [max_rows] where ct_rows points, and the wanted rows */
+    int64_t *seen;                    /* [sequences] number of the step that last had rows of it */
+    int64_t steps;
+    int32_t n_logits;                 /* rows of logits that are valid */
+    size_t bytes;
+};
+
+static int32_t or_default(int32_t v, int32_t otherwise) { return v > 0 ? v : otherwise; }
+
+/* Zeros and -1 become numbers. */
+static ct_batch_options complete(const ct_gemma *m, const ct_batch_options *opt)
+{
+    ct_batch_options o = *opt;
+    o.max_rows = or_default(o.max_rows, o.chunk > o.sequences ? o.chunk : o.sequences);
+    o.max_out = or_default(o.max_out, o.sequences);
+    if (o.max_out > o.max_rows)
+        o.max_out = o.max_rows;
+    if (o.type_k < 0)
+        o.type_k = (int32_t)m->backend->default_kv;
+    if (o.type_v < 0)
+        o.type_v = (int32_t)m->backend->default_kv;
+    return o;
+}
+
+static bool is_cache_type(int32_t t) { return t == CT_BF16 || t == CT_F16 || t == CT_F32; }
+
+static ct_status check_options(const ct_batch_options *o, ct_error *err)
+{
+    if (o->sequences < 1 || o->sequences > 4096)
+        return ct_fail(err, CT_EINVAL, "sequences", "expected 1 to 4096 sequences, found %d", o->sequences);
+    if (o->context < 1 || o->context > 1 << 20)
+        return ct_fail(err, CT_EINVAL, "context", "expected a context of 1 to %d positions, found %d", 1 << 20, o->context);
+    if (o->chunk < 1 || o->chunk > 1 << 16 || o->max_rows < 1 || o->max_rows > 1 << 16)
+        return ct_fail(err, CT_EINVAL, "chunk", "expected 1 to %d rows in a step, found a chunk of %d and %d rows", 1 << 16,
+                       o->chunk, o->max_rows);
+    if (!is_cache_type(o->type_k) || !is_cache_type(o->type_v)) {
+        const ct_dtype_info *t = ct_dtype_get(is_cache_type(o->type_k) ? o->type_v : o->type_k);
+        return ct_fail(err, CT_EUNSUPPORTED, "kv", "expected bf16, f16 or f32 as type of the cache, found %s",
+                       t ? t->name : "another");
+    }
+    return CT_OK;
+}
+
+static size_t host_bytes(const ct_batch_options *o)
+{
+    return (size_t)o->max_rows * 4 * sizeof(int32_t) + (size_t)o->sequences * sizeof(int64_t) + sizeof(ct_batch);
+}
+
+size_t ct_batch_need(const ct_gemma *m, const ct_batch_options *opt, int32_t threads, size_t *local, size_t *global,
+                     size_t *step)
+{
+    ct_batch_options o = complete(m, opt);
+    size_t cache = ct_kvcache_bytes(m, o.sequences, o.context, o.chunk, (ct_dtype)o.type_k, (ct_dtype)o.type_v, local, global);
+    size_t work = ct_step_bytes(m, o.max_rows, o.max_out, o.context, threads) + host_bytes(&o), total;
+    if (step)
+        *step = work;
+    return ct_add_ok(cache, work, &total) ? total : SIZE_MAX;
+}
+
+ct_status ct_batch_create(ct_batch **out, const ct_gemma *m, ct_pool *pool, const ct_batch_options *opt, ct_error *err)
+{
+    ct_batch_options o = complete(m, opt);
+    *out = NULL;
+    ct_status st = check_options(&o, err);
+    if (st != CT_OK)
+        return st;
+    size_t n = (size_t)o.max_rows;
+    ct_batch *b = ct_calloc(1, sizeof *b);
+    if (b == NULL)
+        return ct_fail(err, CT_ENOMEM, NULL, "no memory for a batch");
+    b->model = m;
+    b->ctx = (ct_ctx){.pool = pool, .scratch = &b->step.scratch, .exact = o.exact, .ops = m->ops};
+    b->token = ct_alloc(n * sizeof *b->token);
+    b->pos = ct_alloc(n * sizeof *b->pos);
+    b->seq = ct_alloc(n * sizeof *b->seq);
+    b->out = ct_alloc(n * sizeof *b->out);
+    b->seen = ct_calloc((size_t)o.sequences, sizeof *b->seen);
+    b->bytes = ct_batch_need(m, &o, ct_pool_threads(pool), NULL, NULL, NULL);
+    if (!b->token || !b->pos || !b->seq || !b->out || !b->seen) {
+        st = ct_fail(err, CT_ENOMEM, NULL, "no memory for a batch of %d rows", o.max_rows);
+        goto done;
+    }
+    st = ct_kvcache_create(&b->cache, m, o.sequences, o.context, o.chunk, (ct_dtype)o.type_k, (ct_dtype)o.type_v, err);
+    if (st != CT_OK)
+        goto done;
+    st = ct_step_create(&b->step, m, o.max_rows, o.max_out, o.context, ct_pool_threads(pool), err);
+done:
+    if (st == CT_OK)
+        *out = b;
+    else
+        ct_batch_free(b);
+    return st;
+}
+
+void ct_batch_free(ct_batch *b)
+{
+    if (b == NULL)
+        return;
+    ct_step_free(&b->step, b->model);
+    ct_kvcache_free(&b->cache);
+    ct_free(b->token);
+    ct_free(b->pos);
+    ct_free(b->seq);
+    ct_free(b->out);
+    ct_free(b->seen);
+    ct_free(b);
+}
+
+static ct_status bad_row(int32_t i, const char *what, ct_error *err)
+{
+    return ct_fail(err, CT_EINVAL, NULL, "row %d of a batch step %s", i, what);
+}
+
+/* Fills token, pos, seq and out; changes nothing that outlives the step. */
+static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, bool any_number, ct_rows *r, int32_t *n_out,
+                           ct_error *err)
+{
+    const ct_kvcache *kc = &b->cache;
+    if (n < 1 || n > b->step.max_rows)
+        return ct_fail(err, CT_EINVAL, NULL, "expected 1 to %d rows in a batch step, found %d", b->step.max_rows, n);
+    *r = (ct_rows){.n = n, .token = b->token, .pos = b->pos, .seq = b->seq};
+    *n_out = 0;
+    b->steps++; /* marks what this step has seen; a step refused uses up a number, no more */
+    int32_t of_seq = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const ct_batch_row *row = &rows[i];
+        bool follows = i > 0 && rows[i - 1].seq == row->seq;
+        if (row->seq < 0 || row->seq >= kc->sequences)
+            return bad_row(i, "names a sequence that does not exist", err);
+        if (row->token < 0 || row->token >= b->model->cfg.vocab)
+            return ct_fail(err, CT_EINVAL, NULL, "expected token ids from 0 to %d, found %d", b->model->cfg.vocab - 1,
+                           row->token);
+        if (i > 0 && rows[i - 1].decode && !row->decode)
+            return bad_row(i, "is a prompt row behind a decode row", err);
+        if (follows ? rows[i - 1].decode != row->decode : b->seen[row->seq] == b->steps)
+            return bad_row(i, "splits its sequence: rows of one sequence stand together, in one role", err);
+        of_seq = follows ? of_seq + 1 : 0;
+        if (of_seq >= kc->chunk)
+            return bad_row(i, "is one more of its sequence than the chunk that the cache was made for", err);
+        b->seen[row->seq] = b->steps;
+        b->token[i] = row->token;
+        b->seq[i] = row->seq;
+        b->pos[i] = kc->length[row->seq] + of_seq;
+        if (b->pos[i] >= kc->context)
+            return ct_fail(err, CT_ECONTEXT, NULL, "the context of %d positions is full", kc->context);
+        if (!row->decode)
+            r->n_prompt++;
+        if (row->want)
+            b->out[(*n_out)++] = i;
+    }
+    if (!any_number && *n_out > b->step.max_out)
+        return ct_fail(err, CT_EINVAL, NULL, "expected at most %d rows that want logits, found %d", b->step.max_out, *n_out);
+    return CT_OK;
+}
+
+ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row_logits_fn *on_logits, void *arg,
+                        ct_error *err)
+{
+    ct_rows r;
+    int32_t n_out = 0;
+    ct_status st = take_rows(b, rows, n, on_logits != NULL, &r, &n_out, err);
+    if (st != CT_OK)
+        return st;
+    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, b->out, n_out, NULL, NULL);
+    for (int32_t i = 0; i < n; i++)
+        ct_kvcache_grow(&b->cache, b->seq[i], 1);
+    b->n_logits = 0;
+    for (int32_t from = 0; from < n_out && st == CT_OK; from += b->step.max_out) {
+        b->n_logits = n_out - from < b->step.max_out ? n_out - from : b->step.max_out;
+        ct_forward_head(b->model, &b->ctx, &b->step, from, b->n_logits);
+        for (int32_t i = 0; on_logits && i < b->n_logits && st == CT_OK; i++)
+            st = on_logits(arg, b->out[from + i], ct_view_row(b->step.logits, i));
+    }
+    if (st != CT_OK)
+        b->n_logits = 0;
+    return st;
+}
+
+const float *ct_batch_logits(const ct_batch *b, int32_t i)
+{
+    if (i < 0)
+        i = b->n_logits - 1;
+    return i >= 0 && i < b->n_logits ? ct_view_row(b->step.logits, i) : NULL;
+}
+
+struct blame {
+    int32_t layer;
+};
+
+static int look(void *arg, int32_t layer, ct_view x)
+{
+    struct blame *found = arg;
+    const float *row = ct_view_row(x, 0);
+    for (int32_t i = 0; i < x.cols; i++)
+        if (!isfinite(row[i])) {
+            found->layer = layer;
+            return 1;
+        }
+    return 0;
+}
+
+int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
+{
+    struct blame found = {b->model->cfg.layers};
+    b->token[0] = token;
+    b->seq[0] = seq;
+    b->pos[0] = b->cache.length[seq] - 1;
+    if (b->pos[0] < 0)
+        return found.layer;
+    ct_rows r = {.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
+    b->n_logits = 0;
+    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, NULL, 0, look, &found);
+    return found.layer;
+}
+
+int32_t ct_batch_length(const ct_batch *b, int32_t seq) { return b->cache.length[seq]; }
+int32_t ct_batch_context(const ct_batch *b) { return b->cache.context; }
+int32_t ct_batch_cut(ct_batch *b, int32_t seq, int32_t n) { return ct_kvcache_cut(&b->cache, seq, n); }
+size_t ct_batch_bytes(const ct_batch *b) { return b->bytes; }

@@ -1,0 +1,130 @@
+/* The cache's memory: one block for all layers and sequences, and the two page tables. See kvcache.h for the ring's formula.
+ * It refuses to know what is inside a page: that is the backend's. */
+#include "engine/kvcache.h"
+
+#include <limits.h>
+
+static int32_t pages_for(int32_t positions) { return (positions + CT_KV_PAGE - 1) / CT_KV_PAGE; }
+
+struct plan {
+    int32_t ring_pages, seq_pages;
+    size_t page_bytes, local, global; /* bytes of one page; of one local, one global layer of all sequences */
+    size_t bytes_local, bytes_global; /* of all layers */
+};
+
+static bool plan(struct plan *p, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
+                 ct_dtype type_v)
+{
+    const ct_config *c = &m->cfg;
+    size_t locals = 0, globals = 0;
+    *p = (struct plan){.seq_pages = pages_for(context)};
+    p->ring_pages = pages_for(c->window - 1 + chunk) + 1;
+    if (p->ring_pages > p->seq_pages)
+        p->ring_pages = p->seq_pages; /* the whole context fits: the ring never turns */
+    for (int32_t i = 0; i < c->layers; i++)
+        *(c->global[i] ? &globals : &locals) += 1;
+    p->page_bytes = ct_round_up(m->backend->kv_page_bytes(type_k, type_v, c->kv_heads, c->head_dim), 64);
+    size_t local_pages = (size_t)sequences * (size_t)p->ring_pages, global_pages = (size_t)sequences * (size_t)p->seq_pages;
+    return local_pages <= INT32_MAX && global_pages <= INT32_MAX && ct_mul_ok(local_pages, p->page_bytes, &p->local) &&
+           ct_mul_ok(global_pages, p->page_bytes, &p->global) && ct_mul_ok(p->local, locals, &p->bytes_local) &&
+           ct_mul_ok(p->global, globals, &p->bytes_global);
+}
+
+size_t ct_kvcache_bytes(const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
+                        ct_dtype type_v, size_t *local, size_t *global)
+{
+    struct plan p;
+    size_t total;
+    if (!plan(&p, m, sequences, context, chunk, type_k, type_v) || !ct_add_ok(p.bytes_local, p.bytes_global, &total))
+        p.bytes_local = p.bytes_global = total = SIZE_MAX;
+    if (local)
+        *local = p.bytes_local;
+    if (global)
+        *global = p.bytes_global;
+    return total;
+}
+
+static int32_t *identity(size_t n)
+{
+    int32_t *table = ct_alloc(n * sizeof *table);
+    for (size_t i = 0; table && i < n; i++)
+        table[i] = (int32_t)i;
+    return table;
+}
+
+ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk,
+                            ct_dtype type_k, ct_dtype type_v, ct_error *err)
+{
+    const ct_config *c = &m->cfg;
+    struct plan p;
+    size_t total;
+    *kc = (ct_kvcache){.model = m, .sequences = sequences, .context = context, .chunk = chunk};
+    if (!plan(&p, m, sequences, context, chunk, type_k, type_v) || !ct_add_ok(p.bytes_local, p.bytes_global, &total))
+        return ct_fail(err, CT_ENOMEM, NULL, "a cache of %d sequences of %d positions is larger than any memory", sequences,
+                       context);
+    kc->ring_pages = p.ring_pages;
+    kc->seq_pages = p.seq_pages;
+    size_t n = (size_t)sequences;
+    kc->local_table = identity(n * (size_t)p.ring_pages);
+    kc->global_table = identity(n * (size_t)p.seq_pages);
+    kc->layers = ct_calloc((size_t)c->layers, sizeof *kc->layers);
+    kc->length = ct_calloc(n, sizeof *kc->length);
+    kc->reached = ct_calloc(n, sizeof *kc->reached);
+    ct_status st = CT_ENOMEM;
+    if (!kc->local_table || !kc->global_table || !kc->layers || !kc->length || !kc->reached)
+        ct_fail(err, st, NULL, "no memory for the page tables of %d sequences of %d positions", sequences, context);
+    else
+        st = m->backend->buffer_alloc(&kc->buf, total, err);
+    if (st != CT_OK) {
+        ct_kvcache_free(kc);
+        return st;
+    }
+    size_t off = 0;
+    for (int32_t i = 0; i < c->layers; i++) {
+        bool global = c->global[i];
+        kc->layers[i] = (ct_kv){
+            .type_k = type_k, .type_v = type_v, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
+            .ring = global ? 0 : p.ring_pages,
+            .table_stride = global ? p.seq_pages : p.ring_pages,
+            .table = global ? kc->global_table : kc->local_table,
+            .pool = &kc->buf, .off = off, .page_bytes = p.page_bytes};
+        off += global ? p.global : p.local;
+    }
+    return CT_OK;
+}
+
+void ct_kvcache_free(ct_kvcache *kc)
+{
+    if (kc == NULL || kc->model == NULL)
+        return;
+    if (kc->buf.host || kc->buf.impl)
+        kc->model->backend->buffer_free(&kc->buf);
+    ct_free(kc->local_table);
+    ct_free(kc->global_table);
+    ct_free(kc->layers);
+    ct_free(kc->length);
+    ct_free(kc->reached);
+    *kc = (ct_kvcache){0};
+}
+
+void ct_kvcache_grow(ct_kvcache *kc, int32_t seq, int32_t n)
+{
+    kc->length[seq] += n;
+    if (kc->length[seq] > kc->reached[seq])
+        kc->reached[seq] = kc->length[seq];
+}
+
+int32_t ct_kvcache_cut(ct_kvcache *kc, int32_t seq, int32_t n)
+{
+    int32_t window = kc->model->cfg.window;
+    if (n > kc->length[seq])
+        n = kc->length[seq];
+    /* The newest page of the ring took the place of the one a whole turn before it. */
+    int32_t oldest = (pages_for(kc->reached[seq]) - kc->ring_pages) * CT_KV_PAGE;
+    if (n < 0 || (window > 0 && oldest > 0 && n - (window - 1) < oldest))
+        n = 0;
+    kc->length[seq] = n;
+    if (n == 0)
+        kc->reached[seq] = 0;
+    return n;
+}

@@ -1,0 +1,239 @@
+/* A session is a batch of one sequence with its history and a sampler. See session.h; batch.c runs the forward.
+ * It also decides how long a context this machine's memory permits, and finds the layer where a NaN was born. */
+#include "engine/session.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/system.h"
+#include "engine/batch.h"
+
+struct ct_session {
+    const ct_gemma *model;
+    ct_batch *batch;
+    ct_sampler *sampler;
+    int32_t *ids;        /* [context] the history */
+    ct_batch_row *rows;  /* [chunk] */
+    int32_t context, chunk;
+    const float *logits; /* of the last token, inside the batch; NULL when there are none */
+    bool last_decoded;   /* role of the last row */
+    size_t bytes;
+};
+
+static ct_batch_options batch_options(const ct_session_options *opt, int32_t context)
+{
+    int32_t chunk = opt->chunk > 0 ? opt->chunk : CT_CHUNK;
+    return (ct_batch_options){.sequences = 1, .context = context, .chunk = chunk < context ? chunk : context,
+                              .max_out = opt->max_out, .exact = opt->exact, .type_k = opt->type_k, .type_v = opt->type_v};
+}
+
+static size_t host_bytes(const ct_gemma *m, int32_t context, int32_t chunk)
+{
+    return (size_t)context * sizeof(int32_t) + (size_t)chunk * sizeof(ct_batch_row) + ct_sampler_bytes(m->cfg.vocab) +
+           sizeof(ct_session);
+}
+
+size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads, size_t *local,
+                       size_t *global, size_t *rest)
+{
+    ct_batch_options o = batch_options(opt, context);
+    size_t step, host = host_bytes(m, context, o.chunk), total;
+    total = ct_batch_need(m, &o, threads, local, global, &step);
+    if (rest)
+        *rest = step + host;
+    return ct_add_ok(total, host, &total) ? total : SIZE_MAX;
+}
+
+/* The longest context, in whole pages, that needs at most `room` bytes; 0 if not even a page does. */
+static int32_t longest_context(const ct_gemma *m, const ct_session_options *opt, int32_t threads, size_t room, int32_t most)
+{
+    int32_t lo = 0, hi = most / CT_KV_PAGE; /* lo fits, hi + 1 does not or is too long */
+    while (lo < hi) {
+        int32_t mid = lo + (hi - lo + 1) / 2;
+        if (ct_session_need(m, opt, mid * CT_KV_PAGE, threads, NULL, NULL, NULL) <= room)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return lo * CT_KV_PAGE;
+}
+
+static ct_status choose_context(int32_t *context, const ct_gemma *m, const ct_session_options *opt, int32_t threads,
+                                ct_error *err)
+{
+    int32_t trained = m->cfg.context, want = opt->context > 0 ? opt->context : trained;
+    size_t room = ct_memory_available();
+    if (opt->context < 0 || opt->context > trained)
+        return ct_fail(err, CT_EINVAL, "context", "expected a context of at most the %d positions the model was trained for, "
+                       "found %d", trained, opt->context);
+    size_t need = ct_session_need(m, opt, want, threads, NULL, NULL, NULL);
+    *context = want;
+    if (room == 0 || need <= room)
+        return CT_OK;
+    int32_t fits = longest_context(m, opt, threads, room, want);
+    if (opt->context > 0 || fits == 0)
+        return ct_fail(err, CT_ENOMEM, "context", "a context of %d positions needs %.2f GB, but %.2f GB of memory are free: "
+                       "%d positions would fit%s", want, (double)need * 1e-9, (double)room * 1e-9, fits,
+                       fits > 0 ? "; or take a smaller type of cache" : "");
+    *context = fits;
+    return CT_OK;
+}
+
+ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt, ct_error *err)
+{
+    ct_session_options o = opt ? *opt : (ct_session_options){.type_k = -1, .type_v = -1};
+    int32_t context = 0;
+    *out = NULL;
+    ct_status st = choose_context(&context, m, &o, ct_pool_threads(pool), err);
+    if (st != CT_OK)
+        return st;
+    ct_batch_options bo = batch_options(&o, context);
+    ct_session *s = ct_calloc(1, sizeof *s);
+    if (s == NULL)
+        return ct_fail(err, CT_ENOMEM, NULL, "no memory for a session");
+    s->model = m;
+    s->context = context;
+    s->chunk = bo.chunk;
+    s->ids = ct_alloc((size_t)context * sizeof *s->ids);
+    s->rows = ct_alloc((size_t)s->chunk * sizeof *s->rows);
+    if (!s->ids || !s->rows) {
+        st = ct_fail(err, CT_ENOMEM, NULL, "no memory for a history of %d tokens", context);
+        goto done;
+    }
+    if ((st = ct_sampler_create(&s->sampler, m->cfg.vocab, err)) != CT_OK)
+        goto done;
+    st = ct_batch_create(&s->batch, m, pool, &bo, err);
+    s->bytes = st == CT_OK ? ct_batch_bytes(s->batch) + host_bytes(m, context, s->chunk) : 0;
+done:
+    if (st == CT_OK)
+        *out = s;
+    else
+        ct_session_free(s);
+    return st;
+}
+
+void ct_session_free(ct_session *s)
+{
+    if (s == NULL)
+        return;
+    ct_batch_free(s->batch);
+    ct_sampler_free(s->sampler);
+    ct_free(s->ids);
+    ct_free(s->rows);
+    ct_free(s);
+}
+
+struct to_position {
+    ct_logits_fn *fn;
+    void *arg;
+    int32_t start; /* position of the step's first row */
+};
+
+static ct_status pass_on(void *arg, int32_t row, const float *logits)
+{
+    const struct to_position *p = arg;
+    return p->fn(p->arg, p->start + row, logits);
+}
+
+/* One step of n <= chunk rows. The history follows the cache, whatever the step returns. */
+static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last, ct_logits_fn *on_logits,
+                      void *arg, ct_error *err)
+{
+    struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0)};
+    for (int32_t i = 0; i < n; i++)
+        s->rows[i] = (ct_batch_row){.token = ids[i], .decode = decode, .want = on_logits || (want_last && i == n - 1)};
+    ct_status st = ct_batch_step(s->batch, s->rows, n, on_logits ? pass_on : NULL, &p, err);
+    int32_t stored = ct_batch_length(s->batch, 0) - p.start;
+    if (stored > 0) {
+        memcpy(s->ids + p.start, ids, (size_t)stored * sizeof *ids);
+        s->last_decoded = decode;
+        s->logits = ct_batch_logits(s->batch, -1);
+    }
+    return st;
+}
+
+ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool decode, ct_logits_fn *on_logits, void *arg,
+                          const volatile int *stop, ct_error *err)
+{
+    int32_t used = ct_batch_length(s->batch, 0), vocab = s->model->cfg.vocab;
+    if (n == 0)
+        return ct_fail(err, CT_EINVAL, NULL, "expected at least one token to feed, found none");
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return ct_fail(err, CT_EINVAL, NULL, "expected token ids from 0 to %d, found %d at index %zu", vocab - 1, ids[i], i);
+    if (n > (size_t)(s->context - used))
+        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens do not fit: %d of the context's %d positions are used%s", n, used,
+                       s->context, s->context < s->model->cfg.context ? "; try a longer context" : "");
+    int32_t most = decode ? 1 : s->chunk;
+    for (size_t done = 0; done < n;) {
+        if (stop && *stop && done > 0)
+            return ct_fail(err, CT_EINTERRUPTED, NULL, "stopped after %zu of %zu tokens", done, n);
+        int32_t now = n - done < (size_t)most ? (int32_t)(n - done) : most;
+        ct_status st = step(s, ids + done, now, decode, done + (size_t)now == n, on_logits, arg, err);
+        if (st != CT_OK)
+            return st;
+        done += (size_t)now;
+    }
+    return CT_OK;
+}
+
+ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err)
+{
+    return step(s, &token, 1, true, true, NULL, NULL, err);
+}
+
+/* The sampler has seen a logit that is no number: which layer made it? */
+static ct_status blame(ct_session *s, ct_error *err)
+{
+    int32_t at = ct_batch_length(s->batch, 0) - 1, layers = s->model->cfg.layers;
+    int32_t layer = ct_batch_blame(s->batch, 0, s->ids[at], s->last_decoded);
+    static const char advice[] = "the weights are damaged, or of a type that cannot hold them";
+    if (layer < 0)
+        return ct_fail(err, CT_ENUMERIC, "the embedding", "NaN or infinity at position %d, first in the embedding of token %d: "
+                       "%s", at, s->ids[at], advice);
+    if (layer == layers)
+        return ct_fail(err, CT_ENUMERIC, "the final norm or head", "NaN or infinity at position %d, first in the final norm or "
+                       "the head: %s", at, advice);
+    char where[CT_ERROR_WHERE];
+    ct_error name;
+    ct_fail(&name, CT_OK, NULL, "layer %d", layer);
+    memcpy(where, name.text, sizeof where);
+    return ct_fail(err, CT_ENUMERIC, where, "NaN or infinity at position %d, first behind layer %d (of 0 to %d): %s", at, layer,
+                   layers - 1, advice);
+}
+
+ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err)
+{
+    if (s->logits == NULL)
+        return ct_fail(err, CT_EINVAL, NULL, "expected a prompt before the first token is chosen, found none");
+    int32_t n = ct_batch_length(s->batch, 0);
+    ct_status st = ct_sample(s->sampler, s->logits, how, s->ids, (size_t)n, (uint64_t)n, token, logprob, err);
+    if (st == CT_ENUMERIC && isnan(ct_logsumexp(s->logits, s->model->cfg.vocab)))
+        return blame(s, err);
+    return st;
+}
+
+const float *ct_session_logits(const ct_session *s) { return s->logits; }
+int32_t ct_session_length(const ct_session *s) { return ct_batch_length(s->batch, 0); }
+int32_t ct_session_context(const ct_session *s) { return s->context; }
+const int32_t *ct_session_ids(const ct_session *s) { return s->ids; }
+size_t ct_session_bytes(const ct_session *s) { return s->bytes; }
+
+int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n)
+{
+    int32_t common = 0, length = ct_session_length(s);
+    while (common < length && (size_t)common < n && s->ids[common] == ids[common])
+        common++;
+    if (n > 0 && (size_t)common == n)
+        common--;
+    if (common < length)
+        common = ct_batch_cut(s->batch, 0, common);
+    s->logits = NULL; /* of another token now, or about to be */
+    return common;
+}
+
+void ct_session_reset(ct_session *s)
+{
+    ct_batch_cut(s->batch, 0, 0);
+    s->logits = NULL;
+}
