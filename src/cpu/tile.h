@@ -1,0 +1,67 @@
+/* Tiles: how the cpu backend packs a weight.
+ *
+ * A matrix [N,K] is cut into tiles of 16 output rows; a tile holds its 16 rows over all of K, so that one 512-bit vector holds
+ * four neighbouring weights (one int8 dot product step) of each of 16 rows, and a matrix-vector product streams one tile after
+ * the other. Packing only moves 4-byte words of GGUF's blocks: a tile has the file's bits per weight, nothing is decoded.
+ * There is one layout per type for every instruction set.
+ *
+ * Notation: r row in the tile (0..15), g group of 32 columns, v quad of columns in the group (0..7), i column in the quad.
+ * "quad vector" = 64 bytes, byte r*4+i. Scales stand in front of a tile, padded to 64 bytes, so quants are 64-byte aligned.
+ *
+ *   q8_0  scales f16 [K/32][16]; quants [K/32][8 quad vectors], q ^ 0x80: unsigned, offset 128
+ *   q4_0  scales f16 [K/32][16]; quants [K/32][4]: low nibbles quads 0..3, high nibbles quads 4..7; offset 8
+ *   q5_0  as q4_0, and before the 4 vectors of a group 8 x u64: bit r*4+i of word v is the fifth bit; offset 16
+ *   q4_k  [K/256] x { d f16 [16]; dmin f16 [16]; S,M low nibbles u8 [8][16]; S,M high bits u8 [4][16]; quants [4][8]: vector v of
+ *         chunk c: low nibbles quad v of group 2c, high nibbles quad v of group 2c+1 }
+ *   q6_k  d f16 [K/256][16]; [K/256] x { scales i8 [16][16]; halves of 128 columns [2] x { low bits [16 vectors]; high bits [8] } }
+ *         group t of a half: nibble (t>>1) of low vector (t&1)*8+v, bits 2t..2t+1 of high vector v; offset 32
+ *   bf16  [ceil(K/2)] pair vectors: 2 x u16 of each row;   f16 u16 [K][16];   f32 f32 [K][16] */
+#ifndef CT_CPU_TILE_H
+#define CT_CPU_TILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+
+#define TILE 16
+
+enum tile_kind {
+    TILE_INT,  /* unsigned ints times a scale per group */
+    TILE_BF16, /* pairs for a bf16 dot product */
+    TILE_F32   /* decoded to f32 */
+};
+
+struct tile_type {
+    ct_dtype type;
+    enum tile_kind kind;
+    int32_t offset;                /* what was added to make quants unsigned */
+    int32_t halves;                /* scales per group of 32: 1 or 2 */
+    bool has_min;                  /* value = scale * q - min (q4_k) */
+    size_t (*bytes)(int32_t cols); /* of a tile, a multiple of 64 */
+    /* Packs rows 0..n-1 (n <= 16) of row-major blocks, row_bytes apart, into a zeroed tile. False if a scale or a float
+     * weight is NaN or infinite: one such number would spoil every token. */
+    bool (*pack)(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols);
+    /* One row's group of 32 columns back: unsigned quants q[32], scale[halves], min[1]; TILE_INT only. */
+    void (*lane)(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min);
+};
+
+const struct tile_type *ct_tile_type(ct_dtype type); /* NULL when the type is not packed */
+
+/* Values of row r of a tile, any type. */
+void ct_tile_row(const struct tile_type *tt, const uint8_t *tile, int32_t cols, int32_t r, float *out);
+
+static inline size_t tile_scales(int32_t cols) { return ct_round_up((size_t)cols / 32 * 32, 64); }
+static inline size_t tile_super_scales(int32_t cols) { return ct_round_up((size_t)cols / 256 * 32, 64); }
+
+/* Bytes of a group, quants only. */
+enum { Q8_0_GROUP = 512, Q4_0_GROUP = 256, Q5_0_GROUP = 320, Q4_K_SUPER = 2304, Q6_K_SUPER = 3328, Q6_K_HALF = 1536 };
+
+static inline const uint8_t *tile_at(const ct_weight *w, const struct tile_type *tt, int32_t tile)
+{
+    return (const uint8_t *)w->buf.host + (size_t)tile * tt->bytes(w->cols);
+}
+
+static inline int32_t tile_count(const ct_weight *w) { return (w->rows + TILE - 1) / TILE; }
+
+#endif
