@@ -34,8 +34,8 @@ ROOMS = {
 PUBLIC = {"api", "serve", "cli"}
 CONDITIONALS = {
     "src/cpu/features.c": "asks the machine what it has",
-    "src/cpu/kernels.c": "names the tables of the instruction sets that were built in",
-    "src/cpu/cpu.c": "names the tables of the instruction sets that were built in",
+    "src/cpu/backend_cpu.c": "names the tables of the instruction sets that were built in",
+    "src/cpu/rate.c": "chooses the loop that measures the machine's rate",
 }
 MACHINE = re.compile(r"\b(__linux__|__APPLE__|_WIN32|__x86_64__|__i386__|__aarch64__|__arm__|__AVX\w*|__SSE\w*|__ARM_\w+)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
