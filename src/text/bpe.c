@@ -24,7 +24,7 @@ struct word {
     size_t n, room;
     struct symbol *sym; /* [n_sym], and room for the sentinel */
     size_t n_sym, sym_room;
-    uint64_t *heap; /* keys; eight children a node: a node's children share a cache line */
+    uint64_t *heap; /* keys; eight children a node, so that a level costs one or two cache lines */
     size_t n_heap, heap_room;
     ct_ids *out;
     ct_error *err;

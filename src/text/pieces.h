@@ -21,7 +21,7 @@ enum { /* flags of a piece */
     PIECE_END = 32     /* ends a generation                                        */
 };
 
-#define PIECE_MAX_RANK 0xffffffu /* a rank has 24 bits of a heap key (bpe.c) */
+#define PIECE_MAX_RANK 0xffffffu /* ranks and ids have 24 bits of a heap key (bpe.c) and of a slot of the table */
 
 typedef struct ct_trie {
     uint64_t *edges; /* [mask + 1] (node << 8 | byte) << 32 | child; 0 is free: the root is nobody's child */
@@ -46,7 +46,7 @@ struct ct_vocab {
     char *blob;
     uint8_t *flags;   /* [n] */
     uint32_t *rank;   /* [n] order of merging, lowest first (score files) */
-    uint64_t *table;  /* [mask + 1] hash tag << 32 | id + 1; 0 is free   */
+    uint32_t *table;  /* [mask + 1] a byte of the hash, then 24 bits of id + 1; 0 is free */
     uint32_t mask;
     int32_t byte_id[256];
     uint8_t bytes[256];  /* bytes[b] == b: the text of byte pieces       */
@@ -81,20 +81,22 @@ static inline uint64_t ct_text_hash(const char *s, size_t n)
     return h ^ h >> 31;
 }
 
+/* The slot of the piece with this text in space form and this hash, or the free slot where it belongs. */
+static inline uint32_t ct_pieces_slot(const ct_vocab *v, const char *s, size_t n, uint64_t hash)
+{
+    uint32_t i = (uint32_t)hash & v->mask;
+    for (; v->table[i] != 0; i = (i + 1) & v->mask) {
+        uint32_t id = (v->table[i] & PIECE_MAX_RANK) - 1;
+        if (v->table[i] >> 24 == hash >> 56 && v->off[id + 1] - v->off[id] == n && memcmp(v->blob + v->off[id], s, n) == 0)
+            break;
+    }
+    return i;
+}
+
 /* Id of the piece with this text in space form, or -1. */
 static inline int32_t ct_pieces_find(const ct_vocab *v, const char *s, size_t n)
 {
-    uint64_t h = ct_text_hash(s, n);
-    for (uint32_t i = (uint32_t)h & v->mask;; i = (i + 1) & v->mask) {
-        uint64_t slot = v->table[i];
-        if (slot == 0)
-            return -1;
-        if (slot >> 32 != h >> 32)
-            continue;
-        uint32_t id = (uint32_t)slot - 1;
-        if (v->off[id + 1] - v->off[id] == n && memcmp(v->blob + v->off[id], s, n) == 0)
-            return (int32_t)id;
-    }
+    return (int32_t)(v->table[ct_pieces_slot(v, s, n, ct_text_hash(s, n))] & PIECE_MAX_RANK) - 1;
 }
 
 /* The merge of two pieces by the file's list of merges, or NULL. */
