@@ -22,7 +22,11 @@ void ct_mem_fail_at(size_t n) { atomic_store(&fail_at, n ? atomic_load(&calls) +
 
 void *ct_alloc(size_t bytes) { return may_allocate() ? malloc(bytes ? bytes : 1) : NULL; }
 
-void *ct_calloc(size_t n, size_t size) { return may_allocate() ? calloc(n ? n : 1, size ? size : 1) : NULL; }
+void *ct_calloc(size_t n, size_t size)
+{
+    size_t bytes; /* checked here, too: a sanitizer's calloc takes an overflow for the end of the world */
+    return ct_mul_ok(n, size, &bytes) && may_allocate() ? calloc(n ? n : 1, size ? size : 1) : NULL;
+}
 
 void *ct_realloc(void *p, size_t bytes) { return may_allocate() ? realloc(p, bytes ? bytes : 1) : NULL; }
 

@@ -18,8 +18,19 @@
 #include <string.h>
 
 enum {
-    GGUF_U8 = 0, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64,
-    GGUF_I64, GGUF_F64
+    GGUF_U8 = 0,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
 };
 
 typedef struct gguf_bytes {
@@ -112,8 +123,8 @@ static inline void gguf_kv_strings(gguf_writer *w, const char *key, uint64_t cou
 }
 
 /* A tensor's info with an offset of the caller's choice; its bytes, if any, are the caller's to place. */
-static inline void gguf_tensor_info(gguf_writer *w, const char *name, uint32_t n_dims, const uint64_t *ne, uint32_t type,
-                                    uint64_t offset)
+static inline void gguf_tensor_info(gguf_writer *w, const char *name, uint32_t n_dims, const uint64_t *ne,
+                                    uint32_t type, uint64_t offset)
 {
     gguf_put_str(&w->infos, name, strlen(name));
     gguf_put_u32(&w->infos, n_dims);

@@ -31,7 +31,7 @@ static const struct {
     {"don't stop", 0, "13246 236789 236745 4721"},
     {"https://example.com/a?b=c&d=1", 0,
      "2574 1411 8358 236761 854 236786 236746 236881 236763 236784 236755 236880 236753 236784 236770"},
-    {"                                        x", 0, "167 145 236781"}, /* 40 spaces */
+    {"                                        x", 0, "167 145 236781"},                       /* 40 spaces */
     {"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n", 0, "137 110"}, /* 35 newlines */
     {"▁▁x", 0, "138 236781"},
     {"<table><tr>x</tr></table>", 0, "168 173 236781 181 176"},
@@ -62,8 +62,9 @@ static int setup(void **state)
     else if (home)
         snprintf(path, sizeof path, "%s/.cache/carat/gemma-3-270m-q4_k_m.gguf", home);
     if (path[0] == '\0' || access(path, R_OK) != 0) {
-        print_message("skipped: no model at %s; `make bench` fetches the default one, $CARAT_TEST_MODEL names another\n",
-                      path[0] ? path : "$HOME/.cache/carat");
+        print_message(
+            "skipped: no model at %s; `make bench` fetches the default one, $CARAT_TEST_MODEL names another\n",
+            path[0] ? path : "$HOME/.cache/carat");
         return 0;
     }
     ct_tensors *t = NULL;

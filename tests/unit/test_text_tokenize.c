@@ -57,10 +57,7 @@ static void expect_n(const char *text, size_t n, bool special, const char *want)
     }
 }
 
-static void expect(const char *text, bool special, const char *want)
-{
-    expect_n(text, strlen(text), special, want);
-}
+static void expect(const char *text, bool special, const char *want) { expect_n(text, strlen(text), special, want); }
 
 static void merges(void **state)
 {
@@ -90,9 +87,9 @@ static void runs(void **state)
     expect("    ab", false, "   | ab");
     expect("a   b", false, "a|   |b");
     expect("   \n", false, "   |\n");
-    expect("▁▁ a", false, "  | a");    /* a literal run is matched first and does not join the space */
+    expect("▁▁ a", false, "  | a"); /* a literal run is matched first and does not join the space */
     expect(" ▁▁", false, " |  ");
-    expect(" ▁", false, "  ");         /* one alone is a space like any other */
+    expect(" ▁", false, "  "); /* one alone is a space like any other */
     expect("▁ ▁", false, "   ");
     expect("▁▁▁▁ab", false, "   | ab");
     expect("▁▁▁ ▁", false, "   |  ");
@@ -120,10 +117,12 @@ static void bytes(void **state)
 {
     (void)state;
     expect("\xc3\xa4", false, "<0xC3>|<0xA4>"); /* a character that the vocabulary lacks */
-    expect("a\xff" "b", false, "a|<0xFF>|b");    /* no merge across a broken byte */
-    expect("\xe8\xaa", false, "<0xE8>|<0xAA>"); /* cut short */
+    expect("a\xff"
+           "b",
+           false, "a|<0xFF>|b");                           /* no merge across a broken byte */
+    expect("\xe8\xaa", false, "<0xE8>|<0xAA>");            /* cut short */
     expect("\xed\xa0\x80", false, "<0xED>|<0xA0>|<0x80>"); /* a surrogate */
-    expect("\xc1\xa1", false, "<0xC1>|<0xA1>"); /* overlong */
+    expect("\xc1\xa1", false, "<0xC1>|<0xA1>");            /* overlong */
     expect("\xf4\x90\x80\x80", false, "<0xF4>|<0x90>|<0x80>|<0x80>");
     expect("\xe2\x96", false, "<0xE2>|<0x96>"); /* two thirds of U+2581 */
     expect_n("a\0b", 3, false, "a|<0x00>|b");
@@ -190,7 +189,8 @@ static size_t slow_bpe(const char *text, int32_t *ids)
 static void same_as_slow(void **state)
 {
     (void)state;
-    static const char *const letters[] = {"a", "b", "c", "a", "b", "h", "e", "l", "o", "é", "語", "本", ">", "<", "▁a", "▁h", "▁<"};
+    static const char *const letters[] = {"a", "b",  "c",  "a", "b", "h",  "e",  "l", "o",
+                                          "é", "語", "本", ">", "<", "▁a", "▁h", "▁<"};
     uint64_t seed = 12345;
     for (int round = 0; round < 4000; round++) {
         char text[400] = "";
@@ -283,7 +283,8 @@ static void decodes(void **state)
 static void round_trip(void **state)
 {
     (void)state;
-    static const char text[] = " hello  \n\n\tab äöü 😀👩‍👩‍👧‍👦 語本 <b>x</b> <bos> \r\n 日本";
+    static const char text[] =
+        " hello  \n\n\tab äöü 😀👩‍👩‍👧‍👦 語本 <b>x</b> <bos> \r\n 日本";
     char out[512], all[sizeof text * 2] = "";
     for (int special = 0; special < 2; special++) {
         ct_ids ids = {0};
@@ -314,7 +315,8 @@ static void turns(void **state)
     (void)state;
     assert_true(ct_vocab_has_turns(vocab));
     expect_turn(NULL, "hello", "<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n");
-    expect_turn("abc", " \n\t hello a\u00a0\u3000\u2028 ", "<bos><start_of_turn>user\nabc\n\nhello a<end_of_turn>\n<start_of_turn>model\n");
+    expect_turn("abc", " \n\t hello a\u00a0\u3000\u2028 ",
+                "<bos><start_of_turn>user\nabc\n\nhello a<end_of_turn>\n<start_of_turn>model\n");
     expect_turn(" a ", "", "<bos><start_of_turn>user\n a \n\n<end_of_turn>\n<start_of_turn>model\n");
     expect_turn(NULL, "  \x1f ", "<bos><start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n");
 
@@ -345,9 +347,9 @@ static void turns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges),    cmocka_unit_test(runs),         cmocka_unit_test(control),
-        cmocka_unit_test(bytes),     cmocka_unit_test(options),      cmocka_unit_test(same_as_slow),
-        cmocka_unit_test(megabytes), cmocka_unit_test(decodes),      cmocka_unit_test(round_trip),
+        cmocka_unit_test(merges),    cmocka_unit_test(runs),    cmocka_unit_test(control),
+        cmocka_unit_test(bytes),     cmocka_unit_test(options), cmocka_unit_test(same_as_slow),
+        cmocka_unit_test(megabytes), cmocka_unit_test(decodes), cmocka_unit_test(round_trip),
         cmocka_unit_test(turns),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -13,10 +13,7 @@ static ct_status try(const struct fixture *f, ct_error *err)
     return st;
 }
 
-static bool piece_is(const ct_vocab *v, int32_t id, const char *text)
-{
-    return ct_str_is(ct_vocab_piece(v, id), text);
-}
+static bool piece_is(const ct_vocab *v, int32_t id, const char *text) { return ct_str_is(ct_vocab_piece(v, id), text); }
 
 static void reads(void **state)
 {
@@ -172,7 +169,8 @@ static void refuses_arrays(void **state)
         gguf_kv_array(&w, "tokenizer.ggml.token_type", i == 4 ? GGUF_F32 : GGUF_I32, i == 5 ? f.n - 1 : f.n, f.types,
                       4 * (size_t)(i == 5 ? f.n - 1 : f.n));
         if (i < 8 && i != 6)
-            gguf_kv_array(&w, "tokenizer.ggml.scores", GGUF_F32, i == 7 ? 3 : f.n, f.scores, 4 * (size_t)(i == 7 ? 3 : f.n));
+            gguf_kv_array(&w, "tokenizer.ggml.scores", GGUF_F32, i == 7 ? 3 : f.n, f.scores,
+                          4 * (size_t)(i == 7 ? 3 : f.n));
         if (i == 9)
             gguf_kv_strings(&w, "tokenizer.ggml.merges", 1, (const char *const[]){"a b c"});
         if (i == 10)
@@ -234,9 +232,8 @@ static void survives_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads),          cmocka_unit_test(none),
-        cmocka_unit_test(repairs),        cmocka_unit_test(refuses),
-        cmocka_unit_test(refuses_arrays), cmocka_unit_test(survives_short_memory),
+        cmocka_unit_test(reads),   cmocka_unit_test(none),           cmocka_unit_test(repairs),
+        cmocka_unit_test(refuses), cmocka_unit_test(refuses_arrays), cmocka_unit_test(survives_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

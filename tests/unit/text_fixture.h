@@ -29,19 +29,22 @@ struct fixture {
     uint32_t n;
     uint32_t bos, eos;
     char byte_text[256][8];
-    const char *model;     /* "llama", "gpt2" (then merges are written instead of scores) or NULL: no key */
-    const char *chat;      /* template, or NULL */
+    const char *model; /* "llama", "gpt2" (then merges are written instead of scores) or NULL: no key */
+    const char *chat;  /* template, or NULL */
     bool no_types;
-    int32_t space_prefix;  /* -1: no key */
+    int32_t space_prefix; /* -1: no key */
 };
 
-static const char *const fixture_merges[] = { /* in order; the left part ends at the bar */
-    "▁|a", "a|b", "ab|c", "a|bc", "b|c", "▁a|b", "▁|ab", "h|e", "l|l", "he|ll", "hell|o", "▁|hello", "a|a", "aa|a", "a|aa",
-    "é|e", "語|本", "語本|語", "語|本語", "本|語", ">|▁", ">▁|<", "s|e", "u|se", "use|r", "m|o", "d|e", "mo|de", "mode|l"};
+static const char *const fixture_merges[] = {/* in order; the left part ends at the bar */
+                                             "▁|a",   "a|b",     "ab|c",    "a|bc",    "b|c",   "▁a|b", "▁|ab", "h|e",
+                                             "l|l",   "he|ll",   "hell|o",  "▁|hello", "a|a",   "aa|a", "a|aa", "é|e",
+                                             "語|本", "語本|語", "語|本語", "本|語",   ">|▁",   ">▁|<", "s|e",  "u|se",
+                                             "use|r", "m|o",     "d|e",     "mo|de",   "mode|l"};
 #define FIXTURE_N_MERGES (sizeof fixture_merges / sizeof *fixture_merges)
 
-static const char *const fixture_chars[] = {"▁", "a", "b", "c", "h", "e", "l", "o", "é", "語", "本", ">", "<", "/", "s", "u", "r", "m",
-                                            "d", "\r", "😀", "_", "n", "t", "f", "[", "0", "x", "9"};
+static const char *const fixture_chars[] = {"▁",  "a", "b", "c", "h", "e", "l", "o", "é", "語",
+                                            "本", ">", "<", "/", "s", "u", "r", "m", "d", "\r",
+                                            "😀",  "_", "n", "t", "f", "[", "0", "x", "9"};
 #define FIXTURE_N_CHARS (sizeof fixture_chars / sizeof *fixture_chars)
 
 static inline void fixture_add(struct fixture *f, const char *text, int32_t type, float score)
@@ -69,7 +72,8 @@ static inline bool fixture_merged(size_t i, char *out)
 static inline void fixture_init(struct fixture *f)
 {
     static char merged[FIXTURE_N_MERGES][32];
-    static const char *const control[] = {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<unused5>"};
+    static const char *const control[] = {"<pad>",           "<eos>",         "<bos>",    "<unk>",
+                                          "<start_of_turn>", "<end_of_turn>", "<unused5>"};
     static const char *const user[] = {"\n", "\n\n", "\n\n\n", "\t", "  ", "   ", "<b>", "</b>"};
     *f = (struct fixture){.model = "llama", .bos = 2, .eos = 1, .space_prefix = -1};
     for (size_t i = 0; i < 7; i++)
