@@ -109,6 +109,7 @@ static void use_everything(ct_tensors *t)
             sum += p[j];
         ct_tensor_forget(t, x);
     }
+    (void)sum;
 }
 
 /* Opens what was saved. A refusal must be a sentence fit for a terminal; whatever is accepted must be usable. */
