@@ -35,7 +35,10 @@ static size_t held_settle(ct_detok *d, bool last, char *out, size_t at)
     return at;
 }
 
-size_t ct_detok_max(const ct_vocab *v) { return 3 * (v->max_piece + 8); /* every byte broken, and what was held before */ }
+size_t ct_detok_max(const ct_vocab *v)
+{
+    return 3 * (v->max_piece + 8); /* every byte broken, and what was held before */
+}
 
 size_t ct_detok_next(ct_detok *d, const ct_vocab *v, int32_t id, bool special, char *out, size_t cap)
 {

@@ -10,8 +10,10 @@ static ct_status pair_put(ct_vocab *v, const char *path, ct_str line, uint32_t r
     size_t n_left = gap ? (size_t)(gap - line.data) : 0;
     size_t n_right = gap ? line.len - n_left - 1 : 0;
     if (n_left == 0 || n_right == 0 || memchr(gap + 1, ' ', n_right) != NULL)
-        return ct_fail(err, CT_EFORMAT, path, "tokenizer.ggml.merges[%u]: expected two pieces with one space between them, "
-                       "found \"%.*s\"", rank, (int)(line.len < 60 ? line.len : 60), line.data);
+        return ct_fail(err, CT_EFORMAT, path,
+                       "tokenizer.ggml.merges[%u]: expected two pieces with one space between them, "
+                       "found \"%.*s\"",
+                       rank, (int)(line.len < 60 ? line.len : 60), line.data);
     size_t left_bytes = ct_space_form(text, line.data, n_left);
     size_t bytes = left_bytes + ct_space_form(text + left_bytes, gap + 1, n_right);
     ct_pair p = {.left = ct_pieces_find(v, text, left_bytes),
@@ -19,8 +21,9 @@ static ct_status pair_put(ct_vocab *v, const char *path, ct_str line, uint32_t r
                  .merged = ct_pieces_find(v, text, bytes),
                  .rank = rank};
     if (p.left < 0 || p.right < 0 || p.merged < 0)
-        return ct_fail(err, CT_EFORMAT, path, "tokenizer.ggml.merges[%u]: \"%.*s\" names a piece that is not among the tokens",
-                       rank, (int)(line.len < 60 ? line.len : 60), line.data);
+        return ct_fail(err, CT_EFORMAT, path,
+                       "tokenizer.ggml.merges[%u]: \"%.*s\" names a piece that is not among the tokens", rank,
+                       (int)(line.len < 60 ? line.len : 60), line.data);
     if (ct_pairs_find(v, p.left, p.right) != NULL)
         return CT_OK; /* said twice: the first counts */
     uint64_t h = ((uint64_t)(uint32_t)p.left << 32 | (uint32_t)p.right) * 0x9e3779b97f4a7c15u;
@@ -35,8 +38,10 @@ ct_status ct_pairs_load(ct_vocab *v, const ct_tensors *t, const ct_kv_pair *merg
 {
     const char *path = ct_tensors_path(t);
     if (merges == NULL || merges->type != CT_KV_ARRAY || merges->elem_type != CT_KV_STRING)
-        return ct_fail(err, CT_EFORMAT, path, "tokenizer.ggml.merges: a \"gpt2\" tokenizer needs an array of strings here, found "
-                       "%s", merges ? "another type" : "nothing");
+        return ct_fail(err, CT_EFORMAT, path,
+                       "tokenizer.ggml.merges: a \"gpt2\" tokenizer needs an array of strings here, found "
+                       "%s",
+                       merges ? "another type" : "nothing");
     if (merges->count > PIECE_MAX_RANK)
         return ct_fail(err, CT_EUNSUPPORTED, path, "tokenizer.ggml.merges: expected at most %u merges, found %llu",
                        PIECE_MAX_RANK, (unsigned long long)merges->count);

@@ -12,13 +12,13 @@
 
 #include "text/vocab.h"
 
-enum { /* flags of a piece */
-    PIECE_MERGE = 1,   /* may be the result of a merge                             */
-    PIECE_CHAR = 2,    /* may stand for a single character of the text             */
-    PIECE_CONTROL = 4, /* matched in text only when asked for; silent in output    */
-    PIECE_USER = 8,    /* matched whole in any text                                */
-    PIECE_BYTE = 16,   /* <0xNN>                                                   */
-    PIECE_END = 32     /* ends a generation                                        */
+enum {                    /* flags of a piece */
+       PIECE_MERGE = 1,   /* may be the result of a merge                             */
+       PIECE_CHAR = 2,    /* may stand for a single character of the text             */
+       PIECE_CONTROL = 4, /* matched in text only when asked for; silent in output    */
+       PIECE_USER = 8,    /* matched whole in any text                                */
+       PIECE_BYTE = 16,   /* <0xNN>                                                   */
+       PIECE_END = 32     /* ends a generation                                        */
 };
 
 #define PIECE_MAX_RANK 0xffffffu /* ranks and ids have 24 bits of a heap key (bpe.c) and of a slot of the table */
@@ -26,7 +26,7 @@ enum { /* flags of a piece */
 typedef struct ct_trie {
     uint64_t *edges; /* [mask + 1] (node << 8 | byte) << 32 | child; 0 is free: the root is nobody's child */
     uint32_t mask, n_edges;
-    int32_t *piece;  /* [n_nodes] piece that ends here, or -1 */
+    int32_t *piece; /* [n_nodes] piece that ends here, or -1 */
     uint32_t n_nodes, room;
 } ct_trie;
 
@@ -44,17 +44,17 @@ struct ct_vocab {
     size_t max_merge; /* longest piece in bytes that a merge can give    */
     uint32_t *off;    /* [n + 1] piece i is blob[off[i] .. off[i+1])     */
     char *blob;
-    uint8_t *flags;   /* [n] */
-    uint32_t *rank;   /* [n] order of merging, lowest first (score files) */
-    uint32_t *table;  /* [mask + 1] a byte of the hash, then 24 bits of id + 1; 0 is free */
+    uint8_t *flags;  /* [n] */
+    uint32_t *rank;  /* [n] order of merging, lowest first (score files) */
+    uint32_t *table; /* [mask + 1] a byte of the hash, then 24 bits of id + 1; 0 is free */
     uint32_t mask;
     int32_t byte_id[256];
-    uint8_t bytes[256];  /* bytes[b] == b: the text of byte pieces       */
-    int32_t ascii[128];  /* id of a one-byte character, or -1            */
-    bool joins[256];     /* some piece has this byte right before an inner space */
+    uint8_t bytes[256]; /* bytes[b] == b: the text of byte pieces       */
+    int32_t ascii[128]; /* id of a one-byte character, or -1            */
+    bool joins[256];    /* some piece has this byte right before an inner space */
     ct_trie trie;
-    bool starts[256];    /* first bytes of the pieces in the trie        */
-    ct_pair *pairs;      /* [pair_mask + 1] of files with merges, else NULL */
+    bool starts[256]; /* first bytes of the pieces in the trie        */
+    ct_pair *pairs;   /* [pair_mask + 1] of files with merges, else NULL */
     uint32_t pair_mask;
 };
 
@@ -87,7 +87,8 @@ static inline uint32_t ct_pieces_slot(const ct_vocab *v, const char *s, size_t n
     uint32_t i = (uint32_t)hash & v->mask;
     for (; v->table[i] != 0; i = (i + 1) & v->mask) {
         uint32_t id = (v->table[i] & PIECE_MAX_RANK) - 1;
-        if (v->table[i] >> 24 == hash >> 56 && v->off[id + 1] - v->off[id] == n && memcmp(v->blob + v->off[id], s, n) == 0)
+        if (v->table[i] >> 24 == hash >> 56 && v->off[id + 1] - v->off[id] == n &&
+            memcmp(v->blob + v->off[id], s, n) == 0)
             break;
     }
     return i;

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "text/pieces.h"
 
-#define TRIE_FIRST_EDGES 16384u /* holds Gemma's eight thousand nodes without growing */
+#define TRIE_FIRST_EDGES 16384u   /* holds Gemma's eight thousand nodes without growing */
 #define TRIE_MAX_NODES (1u << 24) /* a node and a byte share 32 bits of an edge's key */
 
 void ct_trie_deinit(ct_trie *t)
@@ -36,8 +36,10 @@ static ct_status edges_grow(ct_trie *t, ct_error *err)
 static ct_status node_new(ct_trie *t, uint32_t *node, ct_error *err)
 {
     if (t->n_nodes == TRIE_MAX_NODES)
-        return ct_fail(err, CT_EUNSUPPORTED, "vocabulary", "the control and user-defined tokens are too long: expected at "
-                       "most %u bytes of them in all", TRIE_MAX_NODES);
+        return ct_fail(err, CT_EUNSUPPORTED, "vocabulary",
+                       "the control and user-defined tokens are too long: expected at "
+                       "most %u bytes of them in all",
+                       TRIE_MAX_NODES);
     if (t->n_nodes == t->room) {
         uint32_t room = t->room ? t->room * 2 : TRIE_FIRST_EDGES / 2;
         int32_t *piece = ct_realloc(t->piece, room * sizeof *piece);

@@ -21,7 +21,9 @@ static size_t space_at(const char *s, size_t n)
         return 0;
     unsigned c = (u[0] & 0x0fu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
     return c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
-           c == 0x3000 ? 3 : 0;
+                   c == 0x3000
+               ? 3
+               : 0;
 }
 
 static ct_str trim(const char *s, size_t n)
@@ -46,8 +48,10 @@ static ct_status push_piece(const ct_vocab *v, const char *name, ct_ids *out, ct
 {
     int32_t id = ct_vocab_find(v, name, strlen(name));
     if (id < 0)
-        return ct_fail(err, CT_EUNSUPPORTED, "vocabulary", "the model has no token %s, so it knows no turns: give the prompt as it "
-                       "is (--raw)", name);
+        return ct_fail(err, CT_EUNSUPPORTED, "vocabulary",
+                       "the model has no token %s, so it knows no turns: give the prompt as it "
+                       "is (--raw)",
+                       name);
     return ct_ids_push(out, id, err);
 }
 

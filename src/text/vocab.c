@@ -50,20 +50,16 @@ static int byte_value(const char *s, size_t n)
     return value;
 }
 
-static bool is_text(const char *s, size_t n, const char *z)
-{
-    return ct_str_is((ct_str){s, n}, z);
-}
+static bool is_text(const char *s, size_t n, const char *z) { return ct_str_is((ct_str){s, n}, z); }
 
-static bool is_end_text(const char *s, size_t n)
-{
-    return is_text(s, n, "<eos>") || is_text(s, n, "<end_of_turn>");
-}
+static bool is_end_text(const char *s, size_t n) { return is_text(s, n, "<eos>") || is_text(s, n, "<end_of_turn>"); }
 
 static bool is_control_text(const char *s, size_t n)
 {
-    static const char *const names[] = {"<pad>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<start_of_image>",
-                                        "<end_of_image>", "<image_soft_token>"};
+    static const char *const names[] = {"<pad>",           "<bos>",
+                                        "<unk>",           "<mask>",
+                                        "<start_of_turn>", "<start_of_image>",
+                                        "<end_of_image>",  "<image_soft_token>"};
     if (n < 5 || s[0] != '<' || s[n - 1] != '>')
         return false;
     if (n > 8 && memcmp(s, "<unused", 7) == 0) {
@@ -99,10 +95,7 @@ static bool is_user_text(const char *s, size_t n)
     return i == n - 1;
 }
 
-static bool is_space_run(const char *s, size_t n)
-{
-    return n > 1 && s[0] == ' ' && is_user_text(s, n);
-}
+static bool is_space_run(const char *s, size_t n) { return n > 1 && s[0] == ' ' && is_user_text(s, n); }
 
 static int type_of(const ct_kv_pair *types, uint32_t i)
 {
@@ -120,16 +113,19 @@ static float score_of(const ct_kv_pair *scores, uint32_t i)
     return score;
 }
 
-static ct_status check_array(const struct source *src, const ct_kv_pair *kv, const char *key, ct_kv_type elem, uint64_t count,
-                             ct_error *err)
+static ct_status check_array(const struct source *src, const ct_kv_pair *kv, const char *key, ct_kv_type elem,
+                             uint64_t count, ct_error *err)
 {
-    bool right = kv->type == CT_KV_ARRAY && (kv->elem_type == elem || (elem == CT_KV_I32 && kv->elem_type == CT_KV_U32));
+    bool right = kv->type == CT_KV_ARRAY &&
+                 (kv->elem_type == elem || (elem == CT_KV_I32 && kv->elem_type == CT_KV_U32));
     if (!right)
         return ct_fail(err, CT_EFORMAT, src->path, "%s: expected an array of %s, found another type", key,
-                       elem == CT_KV_STRING ? "strings" : elem == CT_KV_F32 ? "32-bit floats" : "32-bit integers");
+                       elem == CT_KV_STRING ? "strings"
+                       : elem == CT_KV_F32  ? "32-bit floats"
+                                            : "32-bit integers");
     if (kv->count != count)
-        return ct_fail(err, CT_EFORMAT, src->path, "%s: expected one entry for each of the %llu tokens, found %llu", key,
-                       (unsigned long long)count, (unsigned long long)kv->count);
+        return ct_fail(err, CT_EFORMAT, src->path, "%s: expected one entry for each of the %llu tokens, found %llu",
+                       key, (unsigned long long)count, (unsigned long long)kv->count);
     return CT_OK;
 }
 
@@ -144,11 +140,14 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
     bool by_score = ct_str_is(model, "llama");
     bool by_merges = ct_str_is(model, "gpt2") || ct_str_is(model, "gemma4");
     if (!by_score && !by_merges)
-        return ct_fail(err, CT_EUNSUPPORTED, src->path, "tokenizer.ggml.model: expected Gemma's \"llama\" (or \"gpt2\" with Gemma's "
-                       "pieces), found \"%.*s\"", (int)(model.len < 40 ? model.len : 40), model.data);
+        return ct_fail(err, CT_EUNSUPPORTED, src->path,
+                       "tokenizer.ggml.model: expected Gemma's \"llama\" (or \"gpt2\" with Gemma's "
+                       "pieces), found \"%.*s\"",
+                       (int)(model.len < 40 ? model.len : 40), model.data);
     src->tokens = ct_tensors_kv(t, "tokenizer.ggml.tokens");
     if (src->tokens == NULL)
-        return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.tokens is missing though tokenizer.ggml.model is there");
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "tokenizer.ggml.tokens is missing though tokenizer.ggml.model is there");
     uint64_t n = src->tokens->count;
     if ((st = check_array(src, src->tokens, "tokenizer.ggml.tokens", CT_KV_STRING, n, err)) != CT_OK)
         return st;
@@ -164,7 +163,8 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
     }
     src->scores = ct_tensors_kv(t, "tokenizer.ggml.scores");
     if (src->scores == NULL)
-        return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.scores is missing: a \"llama\" tokenizer needs a score for every "
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "tokenizer.ggml.scores is missing: a \"llama\" tokenizer needs a score for every "
                        "token; convert the model again");
     return check_array(src, src->scores, "tokenizer.ggml.scores", CT_KV_F32, n, err);
 }
@@ -175,8 +175,8 @@ static ct_status tables_alloc(ct_vocab *v, const struct source *src, ct_error *e
     for (size_t i = 0; i < n; i++)
         bytes += src->tokens->strings[i].len; /* they lie in the file, so the sum cannot overflow */
     if (bytes > UINT32_MAX)
-        return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.tokens: expected less than 4 GiB of text, found %zu bytes",
-                       bytes);
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "tokenizer.ggml.tokens: expected less than 4 GiB of text, found %zu bytes", bytes);
     size_t slots = 16;
     while (slots < n * 2)
         slots *= 2;
@@ -215,7 +215,8 @@ static void table_fill(ct_vocab *v)
 static ct_status byte_put(ct_vocab *v, const struct source *src, int32_t id, int value, ct_error *err)
 {
     if (value < 0)
-        return ct_fail(err, CT_EFORMAT, src->path, "token %d is a byte by its type: expected a text like <0x0A>, found \"%.*s\"", id,
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "token %d is a byte by its type: expected a text like <0x0A>, found \"%.*s\"", id,
                        (int)(src->tokens->strings[id].len < 40 ? src->tokens->strings[id].len : 40),
                        src->tokens->strings[id].data);
     if (v->byte_id[value] >= 0)
@@ -235,7 +236,8 @@ static ct_status piece_add(ct_vocab *v, const struct source *src, int32_t id, ct
     v->max_piece = n > v->max_piece ? n : v->max_piece;
     int type = type_of(src->types, (uint32_t)id);
     if (type < TYPE_NORMAL || type > TYPE_BYTE)
-        return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.token_type[%d]: expected 1 to 6, found %d", id, type);
+        return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.token_type[%d]: expected 1 to 6, found %d", id,
+                       type);
     if (n == 0)
         return CT_OK; /* never matched, never made */
 
@@ -339,7 +341,8 @@ static ct_status rank_by_score(ct_vocab *v, const struct source *src, ct_error *
 }
 
 /* An id named in the file; -1 when the key is absent. The token is control whatever its type says. */
-static ct_status named_id(ct_vocab *v, const struct source *src, const char *key, unsigned flags, int32_t *id, ct_error *err)
+static ct_status named_id(ct_vocab *v, const struct source *src, const char *key, unsigned flags, int32_t *id,
+                          ct_error *err)
 {
     uint32_t value = UINT32_MAX;
     *id = -1;
@@ -376,11 +379,13 @@ static ct_status names_load(ct_vocab *v, const struct source *src, ct_error *err
     if (v->bos < 0)
         v->bos = ct_vocab_find(v, "<bos>", 5);
     if (v->bos < 0) /* without it Gemma writes nonsense, so a file that has none is not usable */
-        return ct_fail(err, CT_EFORMAT, src->path, "the vocabulary names no beginning of a text: expected "
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "the vocabulary names no beginning of a text: expected "
                        "tokenizer.ggml.bos_token_id or a token <bos>");
     ct_str chat = {"", 0};
     st = ct_kv_string(src->t, "tokenizer.chat_template", &chat, err);
-    v->has_turns = chat.len > 0 && ct_vocab_find(v, "<start_of_turn>", 15) >= 0 && ct_vocab_find(v, "<end_of_turn>", 13) >= 0;
+    v->has_turns = chat.len > 0 && ct_vocab_find(v, "<start_of_turn>", 15) >= 0 &&
+                   ct_vocab_find(v, "<end_of_turn>", 13) >= 0;
     return st;
 }
 
@@ -401,10 +406,13 @@ static ct_status fill(ct_vocab *v, const struct source *src, ct_error *err)
     table_fill(v);
     for (unsigned b = 0; b < 256; b++)
         if (v->byte_id[b] < 0)
-            return ct_fail(err, src->merges ? CT_EUNSUPPORTED : CT_EFORMAT, src->path, "the vocabulary lacks the byte piece <0x%02X>: "
-                           "expected all 256, as Gemma's has", b);
+            return ct_fail(err, src->merges ? CT_EUNSUPPORTED : CT_EFORMAT, src->path,
+                           "the vocabulary lacks the byte piece <0x%02X>: "
+                           "expected all 256, as Gemma's has",
+                           b);
     if (src->merges && ct_pieces_find(v, " ", 1) < 0)
-        return ct_fail(err, CT_EUNSUPPORTED, src->path, "a \"gpt2\" tokenizer without Gemma's pieces: expected a token U+2581");
+        return ct_fail(err, CT_EUNSUPPORTED, src->path,
+                       "a \"gpt2\" tokenizer without Gemma's pieces: expected a token U+2581");
     if ((st = names_load(v, src, err)) != CT_OK)
         return st;
     for (int c = 0; c < 128; c++) {

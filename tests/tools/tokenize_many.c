@@ -94,8 +94,10 @@ int main(int argc, char **argv)
         count++;
         free(text);
     }
-    fprintf(stderr, "open %.1f ms, vocabulary %.1f ms; %zu texts, %zu bytes in %.3f s: %.1f MB/s; memory %.1f MiB at first, "
-            "%.1f at most\n", opened * 1e3, made * 1e3, count, bytes, spent, spent > 0 ? (double)bytes / spent * 1e-6 : 0.0,
+    fprintf(stderr,
+            "open %.1f ms, vocabulary %.1f ms; %zu texts, %zu bytes in %.3f s: %.1f MB/s; memory %.1f MiB at first, "
+            "%.1f at most\n",
+            opened * 1e3, made * 1e3, count, bytes, spent, spent > 0 ? (double)bytes / spent * 1e-6 : 0.0,
             (double)rss / 1048576.0, (double)ct_rss_peak_bytes() / 1048576.0);
     ct_ids_deinit(&ids);
     free(buf);

@@ -198,7 +198,7 @@ static void same_as_slow(void **state)
         int alphabet = round % 3 == 0 ? 3 : round % 3 == 1 ? 12 : 17;
         for (int i = 0; i < len; i++) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
-            strcat(text, letters[(seed >> 33) % (uint64_t)alphabet]);
+            strncat(text, letters[(seed >> 33) % (uint64_t)alphabet], 5);
         }
         if (strstr(text, "<b>") != NULL) /* never split: not for a plain loop */
             continue;
