@@ -94,7 +94,7 @@ CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_
 
 typedef struct carat_check_result {
     const char *backend, *isa, *op, *type; /* type: of weight or cache, "" where it does not apply */
-    int64_t cases;
+    int64_t cases;      /* 0: skipped, detail says why */
     double budget_used; /* worst error as a share of its budget: 1 = at the limit */
     bool passed;
     char detail[160];   /* of the worst case: shape, seed, error */
@@ -112,7 +112,7 @@ typedef struct carat_machine {
     int32_t cores, threads;
     size_t memory;
     double bandwidth; /* bytes/s of reading, measured now, with the model's threads */
-    double int8_rate; /* operations/s of the int8 dot product, likewise */
+    double int8_rate; /* operations/s of the int8 dot product, likewise; 0 = unknown */
 } carat_machine;
 
 CARAT_API carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_error *err);
@@ -131,6 +131,10 @@ typedef struct carat_bench_case { /* fixed lengths, no sampling */
  * of the machine: decode, bytes read (weights + cache) over bandwidth; prompts, int8 operations over the int8 rate. */
 CARAT_API carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const carat_bench_case *test,
                                        const carat_job *job, double *samples, double *share, carat_error *err);
+
+/* Of n samples: the median, and the sample standard deviation (0 for fewer than two). */
+CARAT_API double carat_median(const double *samples, size_t n);
+CARAT_API double carat_spread(const double *samples, size_t n);
 
 typedef enum carat_stop { CARAT_STOP_LENGTH, CARAT_STOP_END, CARAT_STOP_CONTEXT } carat_stop;
 

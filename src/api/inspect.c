@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "api/internal.h"
+#include "base/system.h"
+#include "engine/batch.h"
 
 enum { SHOWN = 160, FIRST = 6 }; /* bytes of a string, elements of an array that are shown */
 
@@ -201,11 +203,11 @@ carat_status carat_inspection_memory(const carat_inspection *i, int32_t context,
     if (st != CT_OK)
         return api_error(err, st, &e);
     context = context > 0 ? context : i->gemma.cfg.context;
-    ct_dtype k = type_k < 0 ? i->gemma.backend->default_kv : (ct_dtype)type_k;
-    ct_dtype v = type_v < 0 ? i->gemma.backend->default_kv : (ct_dtype)type_v;
+    ct_batch_options o = {.sequences = 1, .context = context, .chunk = CT_CHUNK, .max_out = 1, .type_k = type_k, .type_v = type_v};
+    size_t need = ct_batch_need(&i->gemma, &o, ct_cores(), &out->cache_local, &out->cache_global, &out->activations);
+    if (need == SIZE_MAX)
+        return api_error(err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
     out->weights = i->gemma.weight_bytes;
-    ct_kvcache_bytes(&i->gemma, 1, context, CT_CHUNK, k, v, &out->cache_local, &out->cache_global);
-    out->activations = ct_step_bytes(&i->gemma, CT_CHUNK, 1, context, 1);
     out->total = out->weights + out->cache_local + out->cache_global + out->activations;
     return api_error(err, CT_OK, NULL);
 }

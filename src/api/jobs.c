@@ -127,6 +127,7 @@ carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_err
     out->memory = ct_memory_total();
     api_lock(m);
     out->bandwidth = ct_read_bandwidth(m->pool, 0.3);
+    out->int8_rate = m->gemma.backend->int8_rate ? m->gemma.backend->int8_rate(m->pool) : 0;
     api_unlock(m);
     return api_error(err, CT_OK, NULL);
 }
@@ -150,6 +151,9 @@ carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const
     }
     return api_error(err, st, &e);
 }
+
+double carat_median(const double *samples, size_t n) { return samples ? ct_median(samples, n) : 0; }
+double carat_spread(const double *samples, size_t n) { return samples ? ct_spread(samples, n) : 0; }
 
 size_t carat_bench_prompts(void) { return ct_bench_prompts(); }
 

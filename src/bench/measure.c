@@ -1,16 +1,16 @@
 /* Speed: fixed lengths (pp, tg) and whole texts as users generate them.
  *
- * Fixed lengths feed a fixed stream of pseudo-random ids, no sampling, one untimed warm-up. The stored depth is fed before
- * the clock starts; up to REFEED positions it is fed anew for every sample, beyond that samples go on one behind the other
- * (at 32768 positions five samples of 128 lie 2 % deeper, and feeding them anew would cost minutes). */
+ * Fixed lengths feed a fixed stream of pseudo-random ids, no sampling, one untimed warm-up. The stored depth is fed before the
+ * clock starts; between samples the cache is cut back to it. */
 #include "bench/bench.h"
 
 #include <string.h>
 
 #include "base/rng.h"
 #include "base/system.h"
+#include "engine/batch.h"
 
-enum { REFEED = 4096, RSS_EVERY = 8 };
+enum { RSS_EVERY = 8 };
 
 /* ---- what a token costs ---- */
 
@@ -48,20 +48,45 @@ struct fixed {
     const ct_subject *who;
     const ct_bench_case *test;
     const ct_job *job;
-    ct_session *s;
-    int32_t *ids; /* a stream long enough for the deepest feed */
+    ct_batch *b;
+    ct_batch_row *rows; /* [max_rows] */
+    int32_t max_rows;
     ct_error *err;
 };
 
-static ct_status prepare(struct fixed *f, bool first)
+/* The fixed stream of ids: other ones for every sequence, so that no two rows are alike. */
+static int32_t id_at(const struct fixed *f, int32_t seq, int32_t pos)
 {
-    const ct_bench_case *t = f->test;
-    if (!first && t->depth > REFEED)
-        return CT_OK;
-    ct_session_reset(f->s);
-    if (t->depth > 0)
-        return ct_feed_polled(f->s, f->ids, (size_t)t->depth, false, NULL, NULL, f->job, f->err);
-    return CT_OK;
+    return (int32_t)(ct_rng_u64(1, (uint64_t)seq, (uint64_t)pos) % (uint64_t)f->who->model->cfg.vocab);
+}
+
+/* Feeds every sequence as prompt rows up to length `to`, as many rows at a time as a step takes. */
+static ct_status feed_all(struct fixed *f, int32_t to)
+{
+    int32_t n = 0;
+    ct_status st = CT_OK;
+    for (int32_t q = 0; q < f->test->batch; q++) {
+        for (int32_t pos = ct_batch_length(f->b, q); pos < to && st == CT_OK; pos++) {
+            f->rows[n++] = (ct_batch_row){.seq = q, .token = id_at(f, q, pos), .want = pos + 1 == to};
+            if (n < CT_CHUNK)
+                continue;
+            st = ct_job_poll(f->job, f->err);
+            if (st == CT_OK)
+                st = ct_batch_step(f->b, f->rows, n, NULL, NULL, f->err);
+            n = 0;
+        }
+        if (st != CT_OK)
+            return st;
+    }
+    return n > 0 ? ct_batch_step(f->b, f->rows, n, NULL, NULL, f->err) : CT_OK;
+}
+
+/* Every sequence at the depth again: cut back where the rings still have what that needs, else fed anew. */
+static ct_status prepare(struct fixed *f)
+{
+    for (int32_t q = 0; q < f->test->batch; q++)
+        ct_batch_cut(f->b, q, f->test->depth);
+    return feed_all(f, f->test->depth);
 }
 
 static ct_status go(struct fixed *f, double *seconds)
@@ -70,11 +95,13 @@ static ct_status go(struct fixed *f, double *seconds)
     ct_status st = CT_OK;
     uint64_t start = ct_now_ns();
     if (t->prompt > 0)
-        st = ct_feed_polled(f->s, f->ids, (size_t)t->prompt, false, NULL, NULL, f->job, f->err);
+        st = feed_all(f, t->depth + t->prompt);
     for (int32_t i = 0; i < t->generate && st == CT_OK; i++) {
+        for (int32_t q = 0; q < t->batch; q++)
+            f->rows[q] = (ct_batch_row){.seq = q, .token = id_at(f, q, t->depth + i), .decode = true, .want = true};
         st = ct_job_poll(f->job, f->err);
         if (st == CT_OK)
-            st = ct_session_decode(f->s, f->ids[i], f->err);
+            st = ct_batch_step(f->b, f->rows, t->batch, NULL, NULL, f->err);
     }
     *seconds = ct_seconds_since(start);
     return st;
@@ -88,9 +115,21 @@ static ct_status check_case(const ct_bench_case *t, ct_error *err)
     if (t->depth < 0 || t->batch < 1 || t->repeats < 1)
         return ct_fail(err, CT_EINVAL, "bench", "expected a depth of 0 or more, a batch and repeats of 1 or more, found %d, %d, %d",
                        t->depth, t->batch, t->repeats);
-    if (t->prompt > (1 << 24) || t->generate > (1 << 24) || t->depth > (1 << 24) || t->repeats > 10000)
-        return ct_fail(err, CT_EINVAL, "bench", "lengths beyond 16 million tokens or 10000 repeats are not measured");
+    if (t->prompt > (1 << 24) || t->generate > (1 << 24) || t->depth > (1 << 24) || t->repeats > 10000 || t->batch > 4096)
+        return ct_fail(err, CT_EINVAL, "bench",
+                       "lengths beyond 16 million tokens, batches beyond 4096 and repeats beyond 10000 are not measured");
     return CT_OK;
+}
+
+/* Of the machine: a decode step reads the weights once and every sequence's cache; a prompt is arithmetic. */
+static double share_of(const struct fixed *f, double bandwidth, double int8_rate, double seconds)
+{
+    const ct_bench_case *t = f->test;
+    if (t->prompt > 0)
+        return int8_rate > 0 ? t->batch * ct_prompt_ops(f->who->model, t->prompt, t->depth) / seconds / int8_rate : 0;
+    double weights = (double)f->who->model->decode_bytes;
+    double one = ct_decode_bytes_at(f->who->model, t->type_k, t->type_v, t->depth + t->generate / 2);
+    return bandwidth > 0 ? t->generate * (weights + t->batch * (one - weights)) / seconds / bandwidth : 0;
 }
 
 ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test, const ct_job *job,
@@ -100,46 +139,36 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
     ct_status st = check_case(test, err);
     if (st != CT_OK)
         return st;
-    if (test->batch > 1)
-        return ct_fail(err, CT_EUNSUPPORTED, "batch", "several sequences at once are not measured yet; use --batch 1");
+    const char *what = test->prompt > 0 ? "pp" : "tg";
     const int32_t each = test->prompt > 0 ? test->prompt : test->generate;
-    const int32_t runs = test->repeats + 1; /* with the warm-up */
-    const int32_t need = test->depth + (test->depth > REFEED ? runs : 1) * each;
-    const int32_t stream = test->depth > each ? test->depth : each;
-    ct_session_options o = {.context = need, .exact = test->exact, .type_k = test->type_k, .type_v = test->type_v};
-    st = ct_session_create(&f.s, who->model, who->pool, &o, err);
+    f.max_rows = test->batch > CT_CHUNK ? test->batch : CT_CHUNK;
+    ct_batch_options o = {.sequences = test->batch, .context = test->depth + each, .chunk = CT_CHUNK, .max_rows = f.max_rows,
+                          .exact = test->exact, .type_k = test->type_k, .type_v = test->type_v};
+    st = ct_batch_create(&f.b, who->model, who->pool, &o, err);
     if (st != CT_OK)
         goto done;
-    f.ids = ct_alloc((size_t)stream * sizeof *f.ids);
-    if (f.ids == NULL) {
-        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory for %d ids", stream);
+    f.rows = ct_calloc((size_t)f.max_rows, sizeof *f.rows);
+    if (f.rows == NULL) {
+        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory for %d rows", f.max_rows);
         goto done;
     }
-    for (int32_t i = 0; i < stream; i++)
-        f.ids[i] = (int32_t)(ct_rng_u64(1, 0, (uint64_t)i) % (uint64_t)who->model->cfg.vocab);
-    for (int32_t r = 0; r < runs && st == CT_OK; r++) {
+    for (int32_t r = 0; r <= test->repeats && st == CT_OK; r++) { /* 0 is the warm-up */
         double seconds = 0;
-        ct_job_progress(job, test->prompt > 0 ? "pp" : "tg", r, runs);
-        st = prepare(&f, r == 0);
-        int32_t at = ct_session_length(f.s);
+        ct_job_progress(job, what, r, test->repeats + 1);
+        st = prepare(&f);
         if (st == CT_OK)
             st = go(&f, &seconds);
         if (st != CT_OK || r == 0)
             continue;
-        samples[r - 1] = each / seconds;
-        if (share == NULL)
-            continue;
-        if (test->prompt > 0)
-            share[r - 1] = int8_rate > 0 ? ct_prompt_ops(who->model, each, at) / seconds / int8_rate : 0;
-        else
-            share[r - 1] = bandwidth > 0 ? ct_decode_bytes_at(who->model, test->type_k, test->type_v, at + each / 2) * each /
-                                               seconds / bandwidth
-                                         : 0;
+        samples[r - 1] = (double)test->batch * each / seconds;
+        if (share)
+            share[r - 1] = share_of(&f, bandwidth, int8_rate, seconds);
     }
-    ct_job_progress(job, test->prompt > 0 ? "pp" : "tg", runs, runs);
+    if (st == CT_OK)
+        ct_job_progress(job, what, test->repeats + 1, test->repeats + 1);
 done:
-    ct_free(f.ids);
-    ct_session_free(f.s);
+    ct_free(f.rows);
+    ct_batch_free(f.b);
     return st;
 }
 

@@ -1,0 +1,21 @@
+/* Commands that are agreed and not there yet: a sentence that says so, and what does the next best thing. */
+#include "cli.h"
+
+#include <string.h>
+
+int cmd_later(args *a)
+{
+    static const struct {
+        const char *name, *instead;
+    } later[] = {
+        {"chat", "carat run --chat answers one question"},
+        {"convert", "models are used in the type they come in"},
+        {"pull", "`make bench` fetches the default model, and any GGUF file of Gemma 3 can be named by its path"},
+        {"tune", "there is no training so far"},
+        {"serve", "there is no server so far"},
+    };
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        if (strcmp(later[i].name, a->command) == 0)
+            return fail(EXIT_USAGE, "carat %s is not there yet: %s", a->command, later[i].instead);
+    return fail(EXIT_USAGE, "carat %s is not there yet", a->command);
+}
