@@ -83,7 +83,8 @@ void ct_tensor_forget(ct_tensors *t, const ct_tensor *tensor);
 
 /* Typed getters. Absent key: *v is left as it is and CT_OK returned (so callers set the default first). A value of another
  * type that cannot hold the number is EFORMAT naming the key, the type expected and the type found. u32 accepts any
- * non-negative integer type that fits, and an array of integers that are all the same (a value per layer); f64 accepts F32, F64 and integers. */
+ * non-negative integer type that fits, and an array of integers that are all the same (a value per layer; EUNSUPPORTED when
+ * they differ); f64 accepts F32, F64 and integers. */
 ct_status ct_kv_u32(const ct_tensors *t, const char *key, uint32_t *v, ct_error *err);
 ct_status ct_kv_f64(const ct_tensors *t, const char *key, double *v, ct_error *err);
 ct_status ct_kv_bool(const ct_tensors *t, const char *key, bool *v, ct_error *err);
