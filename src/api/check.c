@@ -25,5 +25,5 @@ carat_status carat_check(const char *backend, int32_t threads, uint64_t seed, bo
     API_REQUIRE(threads >= 0 && threads <= 1024, "0 to 1024 threads");
     ct_error e = {0};
     struct listener l = {on_result, arg};
-    return api_error(err, ct_check_run(backend, threads, seed, quick, on_result ? forward : NULL, &l, &e), &e);
+    return ct_api_error(err, ct_check_run(backend, threads, seed, quick, on_result ? forward : NULL, &l, &e), &e);
 }

@@ -11,7 +11,7 @@ _Static_assert(sizeof(((carat_error *)0)->text) == CT_ERROR_TEXT && sizeof(((car
 
 const char *carat_version(void) { return CARAT_VERSION; }
 
-carat_status api_error(carat_error *to, ct_status st, const ct_error *from)
+carat_status ct_api_error(carat_error *to, ct_status st, const ct_error *from)
 {
     if (to && st == CT_OK) {
         to->code = CARAT_OK;
@@ -24,13 +24,13 @@ carat_status api_error(carat_error *to, ct_status st, const ct_error *from)
     return (carat_status)st;
 }
 
-carat_status api_misuse(carat_error *err, const char *function, const char *wants)
+carat_status ct_api_misuse(carat_error *err, const char *function, const char *wants)
 {
     ct_error e = {0};
-    return api_error(err, ct_fail(&e, CT_EINVAL, function, "%s: expected %s", function, wants), &e);
+    return ct_api_error(err, ct_fail(&e, CT_EINVAL, function, "%s: expected %s", function, wants), &e);
 }
 
-ct_job api_job(const carat_job *job)
+ct_job ct_api_job(const carat_job *job)
 {
     return job ? (ct_job){job->keep_going, job->progress, job->arg} : (ct_job){0};
 }

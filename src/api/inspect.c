@@ -40,8 +40,8 @@ carat_status carat_inspect(carat_inspection **out, const char *path, carat_error
     ct_vocab *vocab = NULL;
     carat_inspection *i = ct_calloc(1, sizeof *i);
     if (i == NULL)
-        return api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while reading '%s'", path), &e);
-    ct_status st = api_tensors_open(&i->tensors, path, &e);
+        return ct_api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while reading '%s'", path), &e);
+    ct_status st = ct_api_tensors_open(&i->tensors, path, &e);
     if (st != CT_OK)
         goto done;
     i->gemma.backend = ct_backend_get("auto");
@@ -54,7 +54,7 @@ carat_status carat_inspect(carat_inspection **out, const char *path, carat_error
     i->verdict.code = would;
     for (size_t k = 0; k < ct_tensors_count(i->tensors); k++)
         i->gemma.weight_bytes += ct_tensors_at(i->tensors, k)->bytes;
-    api_info_fill(&i->info, i->tensors, &i->gemma.cfg, i->warnings);
+    ct_api_info_fill(&i->info, i->tensors, &i->gemma.cfg, i->warnings);
     i->info.backend = i->gemma.backend->name;
     i->info.isa = i->gemma.ops ? i->gemma.ops->isa : "";
     i->info.weight_bytes = i->gemma.weight_bytes;
@@ -65,7 +65,7 @@ carat_status carat_inspect(carat_inspection **out, const char *path, carat_error
 done:
     ct_vocab_free(vocab);
     carat_inspection_free(i);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 void carat_inspection_free(carat_inspection *i)
@@ -197,17 +197,17 @@ carat_status carat_inspection_memory(const carat_inspection *i, int32_t context,
     *out = (carat_memory){0};
     ct_error e = {0};
     if (i->verdict.code != CT_OK)
-        return api_error(err, i->verdict.code, &i->verdict);
+        return ct_api_error(err, i->verdict.code, &i->verdict);
     int32_t type_k, type_v;
     ct_status st = ct_kv_types(kv, &type_k, &type_v, &e);
     if (st != CT_OK)
-        return api_error(err, st, &e);
+        return ct_api_error(err, st, &e);
     context = context > 0 ? context : i->gemma.cfg.context;
     ct_batch_options o = {.sequences = 1, .context = context, .chunk = CT_CHUNK, .max_out = 1, .type_k = type_k, .type_v = type_v};
     size_t need = ct_batch_need(&i->gemma, &o, ct_cores(), &out->cache_local, &out->cache_global, &out->activations);
     if (need == SIZE_MAX)
-        return api_error(err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
+        return ct_api_error(err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
     out->weights = i->gemma.weight_bytes;
     out->total = out->weights + out->cache_local + out->cache_global + out->activations;
-    return api_error(err, CT_OK, NULL);
+    return ct_api_error(err, CT_OK, NULL);
 }

@@ -40,25 +40,25 @@ struct carat_session {
 };
 
 /* Copies *from into a nullable *to and returns the status. The two structs have the same shape. */
-carat_status api_error(carat_error *to, ct_status st, const ct_error *from);
+carat_status ct_api_error(carat_error *to, ct_status st, const ct_error *from);
 /* EINVAL with a sentence that names the function and what it wants. */
-carat_status api_misuse(carat_error *err, const char *function, const char *wants);
+carat_status ct_api_misuse(carat_error *err, const char *function, const char *wants);
 
 /* Opens "synthetic:..." or a GGUF file, and refuses folders and the like in a sentence. */
-ct_status api_tensors_open(ct_tensors **out, const char *path, ct_error *err);
+ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err);
 /* Fills what a directory and a configuration say; strings are borrowed from both. */
-void api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings);
+void ct_api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings);
 
-ct_job api_job(const carat_job *job);
-ct_subject api_subject(const carat_model *m);
-void api_lock(carat_model *m);
-void api_unlock(carat_model *m);
+ct_job ct_api_job(const carat_job *job);
+ct_subject ct_api_subject(const carat_model *m);
+void ct_api_lock(carat_model *m);
+void ct_api_unlock(carat_model *m);
 
 /* Refuses misuse the way every function here does. */
 #define API_REQUIRE(x, wants)                                                                                          \
     do {                                                                                                               \
         if (!(x))                                                                                                      \
-            return api_misuse(err, __func__, wants);                                                                   \
+            return ct_api_misuse(err, __func__, wants);                                                                   \
     } while (0)
 
 #endif

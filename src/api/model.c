@@ -13,7 +13,7 @@ carat_model_options carat_model_options_default(void)
     return (carat_model_options){.size = sizeof(carat_model_options), .backend = "auto"};
 }
 
-ct_status api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
+ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
 {
     static const char synthetic[] = "synthetic:";
     *out = NULL;
@@ -33,7 +33,7 @@ static size_t parameters(const ct_tensors *t)
     return n;
 }
 
-void api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings)
+void ct_api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings)
 {
     info->path = ct_tensors_path(t);
     info->format = ct_tensors_format(t);
@@ -107,9 +107,9 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
     carat_model *m = ct_calloc(1, sizeof *m);
     if (m == NULL || pthread_mutex_init(&m->turn, NULL) != 0) {
         ct_free(m);
-        return api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path), &e);
+        return ct_api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path), &e);
     }
-    st = api_tensors_open(&m->tensors, path, &e);
+    st = ct_api_tensors_open(&m->tensors, path, &e);
     if (st == CT_OK) {
         st = ct_config_read(&m->cfg, m->tensors, &e);
         if (st != CT_OK && o.vocab_only) { /* text needs no shapes: a strange model still has its tokenizer */
@@ -128,7 +128,7 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
         st = ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path);
         goto done;
     }
-    api_info_fill(&m->info, m->tensors, &m->cfg, m->warnings);
+    ct_api_info_fill(&m->info, m->tensors, &m->cfg, m->warnings);
     m->info.path = m->path;
     m->info.format = m->format;
     m->info.backend = m->info.isa = "";
@@ -150,7 +150,7 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
     m = NULL;
 done:
     carat_model_close(m);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 void carat_model_close(carat_model *m)
@@ -186,6 +186,6 @@ carat_sampling carat_sampling_default(const carat_model *m)
     return s;
 }
 
-ct_subject api_subject(const carat_model *m) { return (ct_subject){&m->gemma, m->vocab, m->pool}; }
-void api_lock(carat_model *m) { pthread_mutex_lock(&m->turn); }
-void api_unlock(carat_model *m) { pthread_mutex_unlock(&m->turn); }
+ct_subject ct_api_subject(const carat_model *m) { return (ct_subject){&m->gemma, m->vocab, m->pool}; }
+void ct_api_lock(carat_model *m) { pthread_mutex_lock(&m->turn); }
+void ct_api_unlock(carat_model *m) { pthread_mutex_unlock(&m->turn); }

@@ -45,7 +45,7 @@ carat_status carat_session_create(carat_session **out, carat_model *m, const car
     s = NULL;
 done:
     carat_session_free(s);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 void carat_session_free(carat_session *s)
@@ -127,12 +127,12 @@ carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, 
                                  : ct_tokenize(v, text, n, fresh, false, &ids, &e);
     if (st != CT_OK)
         goto done;
-    api_lock(s->model);
+    ct_api_lock(s->model);
     st = feed(s, ids.ids, ids.n, &e);
-    api_unlock(s->model);
+    ct_api_unlock(s->model);
 done:
     ct_ids_deinit(&ids);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err)
@@ -146,11 +146,11 @@ carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t
             st = ct_fail(&e, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i], i + 1,
                          s->model->cfg.vocab - 1);
     if (st != CT_OK)
-        return api_error(err, st, &e);
-    api_lock(s->model);
+        return ct_api_error(err, st, &e);
+    ct_api_lock(s->model);
     st = feed(s, ids, n, &e);
-    api_unlock(s->model);
-    return api_error(err, st, &e);
+    ct_api_unlock(s->model);
+    return ct_api_error(err, st, &e);
 }
 
 /* What is stored is kept when it is a prefix of ids; a shorter or different history starts anew, because the rings of the
@@ -163,13 +163,13 @@ carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t
     const int32_t *stored = ct_session_ids(s->s);
     if (n > (size_t)ct_session_context(s->s)) {
         ct_error e = {0};
-        return api_error(err, ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n,
+        return ct_api_error(err, ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n,
                                       ct_session_context(s->s)), &e);
     }
     while (same < have && same < n && stored[same] == ids[same])
         same++;
     if (same == have && have > 0 && n == have && !s->has_pending)
-        return api_error(err, CT_OK, NULL);
+        return ct_api_error(err, CT_OK, NULL);
     if (same == have && have > 0 && n > have) {
         s->has_pending = false; /* it is either among the ids or not wanted */
         return carat_session_feed(s, ids + have, n - have, err);
@@ -177,7 +177,7 @@ carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t
     if (same == have && n == have) { /* only the token not fed yet is dropped: the logits are still those of the last id */
         s->has_pending = false;
         if (have > 0)
-            return api_error(err, CT_OK, NULL);
+            return ct_api_error(err, CT_OK, NULL);
     }
     carat_session_reset(s);
     return carat_session_feed(s, ids, n, err);
@@ -202,17 +202,17 @@ carat_status carat_session_next(carat_session *s, const carat_sampling *how, car
     if (st == CT_OK && carat_session_length(s) == 0)
         st = ct_fail(&e, CT_EINVAL, "session", "there is nothing to continue: feed a prompt first");
     if (st != CT_OK)
-        return api_error(err, st, &e);
-    api_lock(s->model);
+        return ct_api_error(err, st, &e);
+    ct_api_lock(s->model);
     st = settle(s, &e);
     if (st == CT_OK)
         st = ct_session_sample(s->s, &o, &s->pending, &s->logprob, &e);
-    api_unlock(s->model);
+    ct_api_unlock(s->model);
     if (st == CT_OK) {
         s->has_pending = true;
         *token = s->pending;
     }
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 double carat_session_logprob(const carat_session *s) { return s ? s->logprob : 0; }
@@ -232,12 +232,12 @@ carat_status carat_session_logits(carat_session *s, const float **logits, carat_
     API_REQUIRE(logits, "somewhere to put the logits");
     *logits = NULL;
     ct_error e = {0};
-    api_lock(s->model);
+    ct_api_lock(s->model);
     ct_status st = settle(s, &e);
-    api_unlock(s->model);
+    ct_api_unlock(s->model);
     if (st == CT_OK && (*logits = ct_session_logits(s->s)) == NULL)
         st = ct_fail(&e, CT_EINVAL, "session", "there are no logits yet: feed a prompt first");
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 int32_t carat_session_length(const carat_session *s) { return s ? ct_session_length(s->s) + (s->has_pending ? 1 : 0) : 0; }

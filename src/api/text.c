@@ -22,7 +22,7 @@ carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bo
         *count = found.n;
     }
     ct_ids_deinit(&found);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special, char *text, size_t cap,
@@ -41,7 +41,7 @@ carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size
     const size_t most = ct_detok_max(m->vocab);
     char *piece = ct_alloc(most);
     if (piece == NULL)
-        return api_error(err, ct_fail(&e, CT_ENOMEM, NULL, "out of memory for %zu bytes of text", most), &e);
+        return ct_api_error(err, ct_fail(&e, CT_ENOMEM, NULL, "out of memory for %zu bytes of text", most), &e);
     for (size_t i = 0; i <= n; i++) {
         if (i < n && (ids[i] < 0 || ids[i] >= ct_vocab_size(m->vocab))) {
             st = ct_fail(&e, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i], i + 1,
@@ -57,7 +57,7 @@ carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size
     *count = total;
 done:
     ct_free(piece);
-    return api_error(err, st, &e);
+    return ct_api_error(err, st, &e);
 }
 
 bool carat_is_end(const carat_model *m, carat_token id) { return m && m->vocab && ct_vocab_is_end(m->vocab, id); }

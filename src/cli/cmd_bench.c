@@ -1,6 +1,6 @@
 /* carat bench: what is measured, in which order. What a record looks like is in report.c. */
-#include "cli.h"
-#include "report.h"
+#include "cli/cli.h"
+#include "cli/report.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* carat check: every kernel of every backend on this machine against the reference, a line each. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* carat eval perplexity, carat eval kl: quality as figures. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* carat inspect: what a file is, what is in it, the memory a session needs, and whether carat would run it. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Commands that are agreed and not there yet: a sentence that says so, and what does the next best thing. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* carat logits: the likeliest next tokens after ids or a text, and how likely those ids were themselves. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <math.h>
 #include <stdio.h>

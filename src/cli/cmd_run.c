@@ -2,7 +2,7 @@
  *
  * Text that could be the beginning of a stop string is held back until it is clear that it is not. The text always ends with
  * a newline. A prompt that is not UTF-8 is refused: it is more likely a wrong file than a wish. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <math.h>
 #include <stdio.h>

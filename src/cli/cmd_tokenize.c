@@ -1,5 +1,5 @@
 /* carat tokenize, carat detokenize: text to ids and back. Any bytes are taken exactly as they are. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What commands share: errors to exit statuses, signals, which model, where text and ids come from. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <errno.h>
 #include <signal.h>

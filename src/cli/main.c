@@ -1,5 +1,5 @@
 /* The program: which command, and the texts that name them. The commands are in cmd_*.c, their options in options.c. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <signal.h>
 #include <stdio.h>

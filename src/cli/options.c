@@ -1,7 +1,7 @@
 /* THE table of options: a row is an option everywhere: parsing, ranges, help, and which command has it.
  *
  * Long options take their value behind a space or an equals sign, short ones behind a space or nothing; `--` ends options. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <errno.h>
 #include <math.h>

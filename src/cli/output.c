@@ -1,5 +1,5 @@
 /* Output: a growing buffer, a JSON writer on it, bytes for people, progress on a terminal. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 /* See report.h. */
-#include "report.h"
+#include "cli/report.h"
 
 #include <math.h>
 #include <stdio.h>

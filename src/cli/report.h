@@ -2,7 +2,7 @@
 #ifndef CARAT_CLI_REPORT_H
 #define CARAT_CLI_REPORT_H
 
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { MAX_MODELS = 16 };
 
