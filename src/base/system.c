@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include <sched.h>
 #elif defined(__APPLE__)
 #include <mach/mach.h>
+#include <sys/resource.h>
 #include <sys/sysctl.h>
 #endif
 
@@ -24,18 +24,6 @@ uint64_t ct_now_ns(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-size_t ct_rss_peak_bytes(void)
-{
-    struct rusage ru;
-    if (getrusage(RUSAGE_SELF, &ru) != 0)
-        return 0;
-#if defined(__APPLE__)
-    return (size_t)ru.ru_maxrss;
-#else
-    return (size_t)ru.ru_maxrss * 1024;
-#endif
 }
 
 #if defined(__linux__)
@@ -64,9 +52,10 @@ static long long number_in(const char *path)
     return v;
 }
 
-static size_t meminfo(const char *key)
+/* A "Key:  n kB" line of one of the kernel's status files, in bytes; 0 when it is not there. */
+static size_t kilobytes_in(const char *path, const char *key)
 {
-    FILE *f = fopen("/proc/meminfo", "r");
+    FILE *f = fopen(path, "r");
     if (f == NULL)
         return 0;
     char line[128];
@@ -80,16 +69,19 @@ static size_t meminfo(const char *key)
     return kb * 1024;
 }
 
+/* Not getrusage: its peak is inherited from the parent across exec, so a program started by a large one starts large. */
+size_t ct_rss_peak_bytes(void) { return kilobytes_in("/proc/self/status", "VmHWM:"); }
+
 size_t ct_memory_total(void)
 {
-    size_t total = meminfo("MemTotal:");
+    size_t total = kilobytes_in("/proc/meminfo", "MemTotal:");
     long long limit = number_in("/sys/fs/cgroup/memory.max");
     return limit > 0 && (size_t)limit < total ? (size_t)limit : total;
 }
 
 size_t ct_memory_available(void)
 {
-    size_t free_now = meminfo("MemAvailable:");
+    size_t free_now = kilobytes_in("/proc/meminfo", "MemAvailable:");
     long long limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
     if (limit > 0 && used >= 0) {
         size_t left = limit > used ? (size_t)(limit - used) : 0;
@@ -168,6 +160,12 @@ size_t ct_rss_bytes(void)
     if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) != KERN_SUCCESS)
         return 0;
     return (size_t)info.resident_size;
+}
+
+size_t ct_rss_peak_bytes(void)
+{
+    struct rusage ru;
+    return getrusage(RUSAGE_SELF, &ru) == 0 ? (size_t)ru.ru_maxrss : 0;
 }
 
 static uint64_t sysctl_u64(const char *name)
