@@ -38,7 +38,7 @@ typedef struct ints {
 /* Values as given; fields of options that were not given hold the defaults of args_default(). */
 typedef struct args {
     const char *command;
-    const char *words[MANY]; /* positional arguments */
+    char **words; /* positional arguments: the first n_words places of argv, which parsing has sorted */
     int32_t n_words;
     bool help, version, quiet, verbose, no_color, json;
     const char *model, *backend, *isa, *kv;

@@ -341,6 +341,7 @@ int args_parse(args *a, uint32_t bit, int argc, char **argv)
 {
     bool only_words = false;
     args_default(a);
+    a->words = argv;
     for (int i = 0; i < argc; i++) { /* help is help wherever it stands, whatever else is wrong */
         if (strcmp(argv[i], "--") == 0)
             break;
@@ -360,10 +361,8 @@ int args_parse(args *a, uint32_t bit, int argc, char **argv)
             status = one_long(a, bit, argc, argv, &i);
         else if (!only_words && word[0] == '-' && word[1] != '\0')
             status = some_short(a, bit, argc, argv, &i);
-        else if (a->n_words == MANY)
-            status = fail(EXIT_USAGE, "more than %d arguments; a prompt of several words goes in quotes", MANY);
         else
-            a->words[a->n_words++] = word;
+            argv[a->n_words++] = argv[i];
         if (status >= 0)
             return status;
     }
