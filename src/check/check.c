@@ -41,11 +41,13 @@ static void report_unchecked(ct_check *t, const char *op)
     ct_check_line_end(t);
 }
 
-static void check_ops(ct_check *t)
+static void check_ops(ct_check *t, const char *only)
 {
     bool required = false;
     const char *op = NULL;
     for (size_t i = 0; (op = ct_op_name(i, &required)) != NULL && t->status == CT_OK; i++) {
+        if (only != NULL && strcmp(op, only) != 0)
+            continue;
         size_t j = 0;
         while (j < N_CHECKS && strcmp(checks[j].op, op) != 0)
             j++;
@@ -60,8 +62,8 @@ static void check_ops(ct_check *t)
     }
 }
 
-ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, int32_t threads, uint64_t seed, bool quick,
-                         ct_check_fn *on_result, void *arg, ct_error *err)
+ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, const char *op, int32_t threads, uint64_t seed,
+                         bool quick, ct_check_fn *on_result, void *arg, ct_error *err)
 {
     ct_check t = {.b = b,
                   .ref_b = ct_backend_get("ref"),
@@ -90,7 +92,7 @@ ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, int32_t threads
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for the work space of the check");
         goto done;
     }
-    check_ops(&t);
+    check_ops(&t, op);
     if (t.status != CT_OK)
         st = ct_fail(err, t.status, b->name,
                      "the check of backend %s could not go on in case '%s' of operation %s (%s)", b->name, t.label,
@@ -124,7 +126,7 @@ static ct_status check_backend(const ct_backend *b, int32_t threads, uint64_t se
                 on_result(arg, &r);
             continue;
         }
-        ct_status st = ct_check_table(b, ops, threads, seed, quick, on_result, arg, first == CT_OK ? err : NULL);
+        ct_status st = ct_check_table(b, ops, NULL, threads, seed, quick, on_result, arg, first == CT_OK ? err : NULL);
         if (first == CT_OK)
             first = st;
         if (st != CT_OK && st != CT_ENUMERIC)

@@ -26,8 +26,9 @@ typedef void ct_check_fn(void *arg, const ct_check_result *r);
 ct_status ct_check_run(const char *backend_or_null, int32_t threads, uint64_t seed, bool quick, ct_check_fn *on_result,
                        void *arg, ct_error *err);
 
-/* The same for one table, which need not be the backend's own: tests hand in a broken one to see it found. */
-ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, int32_t threads, uint64_t seed, bool quick,
-                         ct_check_fn *on_result, void *arg, ct_error *err);
+/* The same for one table, which need not be the backend's own: tests hand in a broken one to see it found. op: only this
+ * one, or NULL. */
+ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, const char *op, int32_t threads, uint64_t seed,
+                         bool quick, ct_check_fn *on_result, void *arg, ct_error *err);
 
 #endif

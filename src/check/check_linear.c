@@ -99,8 +99,8 @@ static struct budget dot_budget(const float *x, const float *w, int32_t k, const
         double amax = 0.0, wmax = 0.0, x2 = 0.0, w2 = 0.0, xw2 = 0.0;
         for (int32_t j = g; j < end; j++) {
             double xj = (double)x[j], wj = (double)w[j], p = xj * wj;
-            amax = fmax(amax, fabs(xj));
-            wmax = fmax(wmax, fabs(wj));
+            amax = fabs(xj) > amax ? fabs(xj) : amax;
+            wmax = fabs(wj) > wmax ? fabs(wj) : wmax;
             x2 += xj * xj;
             w2 += wj * wj;
             xw2 += p * p;
