@@ -76,21 +76,22 @@ CARAT_API carat_model_options carat_model_options_default(void);
 
 /* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. The file is mapped while it is read; weights are packed
  * and the mapping dropped, so a file that changes afterwards does not matter. */
-CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err);
+CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt,
+                                        carat_error *err);
 CARAT_API void carat_model_close(carat_model *m);
 
 typedef struct carat_model_info {
-    const char *path, *format, *size;      /* format "GGUF v3"; size "270m", "1b" ... or "" */
+    const char *path, *format, *size; /* format "GGUF v3"; size "270m", "1b" ... or "" */
     const char *backend, *isa;
     int32_t threads;
     int32_t layers, dim, heads, kv_heads, head_dim, ffn, vocab, window, context;
-    size_t file_bytes, weight_bytes;       /* on disk; packed in memory */
-    size_t decode_bytes;                   /* weight bytes read for one token */
+    size_t file_bytes, weight_bytes; /* on disk; packed in memory */
+    size_t decode_bytes;             /* weight bytes read for one token */
     uint64_t parameters;
-    bool has_text, has_turns;              /* a tokenizer; a chat template (instruction-tuned) */
-    size_t text_max;                       /* the most bytes that carat_session_text writes at once */
+    bool has_text, has_turns; /* a tokenizer; a chat template (instruction-tuned) */
+    size_t text_max;          /* the most bytes that carat_session_text writes at once */
     int32_t n_warnings;
-    const char *const *warnings;           /* what was filled in, ignored or repaired */
+    const char *const *warnings; /* what was filled in, ignored or repaired */
 } carat_model_info;
 
 /* Strings are borrowed from m. */
@@ -103,8 +104,8 @@ CARAT_API void carat_model_get_info(const carat_model *m, carat_model_info *info
 CARAT_API carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bool bos, bool special,
                                       carat_token *ids, size_t cap, size_t *count, carat_error *err);
 /* Text of ids: writes at most cap bytes, *count is what there is in all. Not NUL-terminated. */
-CARAT_API carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special, char *text,
-                                        size_t cap, size_t *count, carat_error *err);
+CARAT_API carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special,
+                                        char *text, size_t cap, size_t *count, carat_error *err);
 CARAT_API bool carat_is_end(const carat_model *m, carat_token id);
 CARAT_API carat_token carat_bos(const carat_model *m);
 
@@ -112,10 +113,10 @@ CARAT_API carat_token carat_bos(const carat_model *m);
 
 typedef struct carat_session_options {
     uint32_t size;
-    int32_t context;                    /* 0 = what the model was trained for, memory permitting */
-    const char *kv;                     /* NULL = the backend's default; "bf16", "f16", "f32", or "f32,bf16": keys, values */
-    bool exact;                         /* prompts take the exact path too */
-    bool (*keep_going)(void *arg);      /* polled between chunks and tokens; false ends with EINTERRUPTED */
+    int32_t context;               /* 0 = what the model was trained for, memory permitting */
+    const char *kv;                /* NULL = the backend's default; "bf16", "f16", "f32", or "f32,bf16": keys, values */
+    bool exact;                    /* prompts take the exact path too */
+    bool (*keep_going)(void *arg); /* polled between chunks and tokens; false ends with EINTERRUPTED */
     void *arg;
 } carat_session_options;
 
@@ -161,7 +162,8 @@ CARAT_API carat_sampling carat_sampling_default(const carat_model *m);
 
 /* Chooses the next token and feeds it lazily: the forward of a token runs when the one after it is asked for, so the last
  * token of a text costs none. ECONTEXT when the context is full; ENUMERIC names the layer of the first NaN. */
-CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err);
+CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token,
+                                          carat_error *err);
 /* log-probability (natural) of the token last given by next, under the unmodified logits. */
 CARAT_API double carat_session_logprob(const carat_session *s);
 /* The text that token completes, whole characters only; nothing if cap < the model's text_max. Call once per token, in order.

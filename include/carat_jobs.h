@@ -46,7 +46,7 @@ typedef struct carat_perplexity {
     double ppl, std_error, seconds;
     size_t tokens; /* scored */
     int32_t chunks;
-    double tok_s;  /* processed, not only scored */
+    double tok_s; /* processed, not only scored */
 } carat_perplexity;
 
 /* llama-perplexity's protocol: the text with <bos> in front is cut into chunks of c tokens, each chunk's first token becomes
@@ -61,7 +61,8 @@ typedef struct carat_kl {
 
 /* KL(base || m) over the scored positions of the same protocol; base scores by its exact prompt path. */
 CARAT_API carat_status carat_eval_kl(carat_model *base, carat_model *m, const char *text, size_t n,
-                                     const carat_eval_options *opt, const carat_job *job, carat_kl *out, carat_error *err);
+                                     const carat_eval_options *opt, const carat_job *job, carat_kl *out,
+                                     carat_error *err);
 
 /* ---- inspect ---- */
 
@@ -87,23 +88,24 @@ CARAT_API void carat_inspection_key(carat_inspection *i, size_t n, const char **
 typedef struct carat_memory { /* bytes that a session of this context needs */
     size_t weights, cache_local, cache_global, activations, total;
 } carat_memory;
-CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_t context, const char *kv, carat_memory *out,
-                                               carat_error *err);
+CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_t context, const char *kv,
+                                               carat_memory *out, carat_error *err);
 
 /* ---- check ---- */
 
 typedef struct carat_check_result {
     const char *backend, *isa, *op, *type; /* type: of weight or cache, "" where it does not apply */
-    int64_t cases;      /* 0: skipped, detail says why */
-    double budget_used; /* worst error as a share of its budget: 1 = at the limit */
+    int64_t cases;                         /* 0: skipped, detail says why */
+    double budget_used;                    /* worst error as a share of its budget: 1 = at the limit */
     bool passed;
-    char detail[160];   /* of the worst case: shape, seed, error */
+    char detail[160]; /* of the worst case: shape, seed, error */
 } carat_check_result;
 
 /* Every op, type and instruction set of a backend (NULL = all) against ref. on_result is called per line. Returns
  * CARAT_ENUMERIC if one failed. quick: fewer shapes. */
 CARAT_API carat_status carat_check(const char *backend, int32_t threads, uint64_t seed, bool quick,
-                                   void (*on_result)(void *arg, const carat_check_result *r), void *arg, carat_error *err);
+                                   void (*on_result)(void *arg, const carat_check_result *r), void *arg,
+                                   carat_error *err);
 
 /* ---- bench ---- */
 
@@ -118,10 +120,10 @@ typedef struct carat_machine {
 CARAT_API carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_error *err);
 
 typedef struct carat_bench_case { /* fixed lengths, no sampling */
-    int32_t prompt;   /* pp: tokens; 0 = a decode test */
-    int32_t generate; /* tg: tokens */
-    int32_t depth;    /* positions stored before the clock starts */
-    int32_t batch;    /* sequences at once */
+    int32_t prompt;               /* pp: tokens; 0 = a decode test */
+    int32_t generate;             /* tg: tokens */
+    int32_t depth;                /* positions stored before the clock starts */
+    int32_t batch;                /* sequences at once */
     int32_t repeats;
     bool exact;
     const char *kv;
@@ -143,20 +145,20 @@ typedef struct carat_bench_text { /* one prompt of the main job */
     double temperature;
     int32_t prompt_tokens, tokens;
     carat_stop stop;
-    double ttft_s, tok_s, share;       /* share of measured bandwidth */
+    double ttft_s, tok_s, share; /* share of measured bandwidth */
     size_t rss_start, rss_middle, rss_end;
-    double mean_logprob;               /* of its text, by the exact path, under the model's own distribution */
+    double mean_logprob; /* of its text, by the exact path, under the model's own distribution */
     bool loops;
-    int32_t loop_period, loop_start;   /* in tokens, where it loops */
-    char *text;                        /* owned by the result; carat_bench_text_deinit */
+    int32_t loop_period, loop_start; /* in tokens, where it loops */
+    char *text;                      /* owned by the result; carat_bench_text_deinit */
     size_t text_len;
 } carat_bench_text;
 
 CARAT_API size_t carat_bench_prompts(void); /* 3 */
 /* Prompt i with up to max_tokens tokens at a temperature (0 = greedy), as users generate: sampled, stopped at the end. */
 CARAT_API carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, size_t i, double temperature,
-                                          int32_t max_tokens, uint64_t seed, const carat_job *job, carat_bench_text *out,
-                                          carat_error *err);
+                                          int32_t max_tokens, uint64_t seed, const carat_job *job,
+                                          carat_bench_text *out, carat_error *err);
 CARAT_API void carat_bench_text_deinit(carat_bench_text *t);
 /* The short text that carat ships for quality figures. */
 CARAT_API const char *carat_bench_quality_text(size_t *n);

@@ -12,8 +12,13 @@ struct listener {
 static void forward(void *arg, const ct_check_result *r)
 {
     const struct listener *l = arg;
-    carat_check_result out = {.backend = r->backend, .isa = r->isa, .op = r->op, .type = r->type, .cases = r->cases,
-                              .budget_used = r->budget_used, .passed = r->passed};
+    carat_check_result out = {.backend = r->backend,
+                              .isa = r->isa,
+                              .op = r->op,
+                              .type = r->type,
+                              .cases = r->cases,
+                              .budget_used = r->budget_used,
+                              .passed = r->passed};
     _Static_assert(sizeof out.detail == sizeof r->detail, "the two have the same shape");
     memcpy(out.detail, r->detail, sizeof out.detail);
     l->on_result(l->arg, &out);

@@ -25,7 +25,8 @@ static ct_status types_check(const ct_tensors *t, const ct_backend *b, ct_error 
     for (size_t i = 0; i < ct_tensors_count(t); i++) {
         const ct_tensor *x = ct_tensors_at(t, i);
         if (x->n_dims > 1 && !b->supports(x->dtype, CT_WEIGHT_MATRIX))
-            return ct_fail(err, CT_EUNSUPPORTED, "type", "tensor '%.*s' is %s, which the %s backend does not compute with",
+            return ct_fail(err, CT_EUNSUPPORTED, "type",
+                           "tensor '%.*s' is %s, which the %s backend does not compute with",
                            (int)(x->name.len < 64 ? x->name.len : 64), x->name.data, x->dtype->name, b->name);
     }
     return CT_OK;
@@ -126,9 +127,14 @@ static size_t put_number(carat_inspection *i, size_t at, ct_kv_type type, const 
     float f = 0;
     double d = 0;
     switch (type) {
-    case CT_KV_U8: case CT_KV_I8: case CT_KV_BOOL: *size = 1; break;
-    case CT_KV_U16: case CT_KV_I16: *size = 2; break;
-    case CT_KV_U32: case CT_KV_I32: case CT_KV_F32: *size = 4; break;
+    case CT_KV_U8:
+    case CT_KV_I8:
+    case CT_KV_BOOL: *size = 1; break;
+    case CT_KV_U16:
+    case CT_KV_I16: *size = 2; break;
+    case CT_KV_U32:
+    case CT_KV_I32:
+    case CT_KV_F32: *size = 4; break;
     default: *size = 8; break;
     }
     for (size_t b = 0; b < *size; b++) /* files are little-endian */
@@ -138,9 +144,18 @@ static size_t put_number(carat_inspection *i, size_t at, ct_kv_type type, const 
     uint32_t low = (uint32_t)plain;
     switch (type) {
     case CT_KV_BOOL: snprintf(text, sizeof text, "%s", plain ? "true" : "false"); break;
-    case CT_KV_F32: memcpy(&f, &low, 4); snprintf(text, sizeof text, "%.9g", (double)f); break;
-    case CT_KV_F64: memcpy(&d, &plain, 8); snprintf(text, sizeof text, "%.17g", d); break;
-    case CT_KV_I8: case CT_KV_I16: case CT_KV_I32: case CT_KV_I64: snprintf(text, sizeof text, "%" PRId64, wide); break;
+    case CT_KV_F32:
+        memcpy(&f, &low, 4);
+        snprintf(text, sizeof text, "%.9g", (double)f);
+        break;
+    case CT_KV_F64:
+        memcpy(&d, &plain, 8);
+        snprintf(text, sizeof text, "%.17g", d);
+        break;
+    case CT_KV_I8:
+    case CT_KV_I16:
+    case CT_KV_I32:
+    case CT_KV_I64: snprintf(text, sizeof text, "%" PRId64, wide); break;
     default: snprintf(text, sizeof text, "%" PRIu64, plain); break;
     }
     return put(i, at, text, strlen(text));
@@ -157,7 +172,8 @@ void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const
         *value = "";
     if (kv == NULL)
         return;
-    snprintf(i->key, sizeof i->key, "%.*s", (int)(kv->key.len < sizeof i->key ? kv->key.len : sizeof i->key - 1), kv->key.data);
+    snprintf(i->key, sizeof i->key, "%.*s", (int)(kv->key.len < sizeof i->key ? kv->key.len : sizeof i->key - 1),
+             kv->key.data);
     i->value[0] = '\0';
     size_t size = 0, at = 0;
     if (kv->type == CT_KV_STRING && kv->strings) {
@@ -203,10 +219,12 @@ carat_status carat_inspection_memory(const carat_inspection *i, int32_t context,
     if (st != CT_OK)
         return ct_api_error(err, st, &e);
     context = context > 0 ? context : i->gemma.cfg.context;
-    ct_batch_options o = {.sequences = 1, .context = context, .chunk = CT_CHUNK, .max_out = 1, .type_k = type_k, .type_v = type_v};
+    ct_batch_options o = {
+        .sequences = 1, .context = context, .chunk = CT_CHUNK, .max_out = 1, .type_k = type_k, .type_v = type_v};
     size_t need = ct_batch_need(&i->gemma, &o, ct_cores(), &out->cache_local, &out->cache_global, &out->activations);
     if (need == SIZE_MAX)
-        return ct_api_error(err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
+        return ct_api_error(
+            err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
     out->weights = i->gemma.weight_bytes;
     out->total = out->weights + out->cache_local + out->cache_global + out->activations;
     return ct_api_error(err, CT_OK, NULL);

@@ -15,11 +15,11 @@
 #include "text/vocab.h"
 
 struct carat_model {
-    ct_tensors *tensors; /* kept only if the backend reads weights in place */
-    ct_vocab *vocab;     /* NULL: a model without text */
-    ct_gemma gemma;      /* with has_weights */
-    bool has_weights;    /* false: opened with vocab_only */
-    ct_pool *pool;       /* likewise */
+    ct_tensors *tensors;  /* kept only if the backend reads weights in place */
+    ct_vocab *vocab;      /* NULL: a model without text */
+    ct_gemma gemma;       /* with has_weights */
+    bool has_weights;     /* false: opened with vocab_only */
+    ct_pool *pool;        /* likewise */
     pthread_mutex_t turn; /* sessions of one model share its pool: their forwards take turns */
     ct_sampling sampling; /* the model's own defaults */
     carat_model_info info;
@@ -55,10 +55,10 @@ void ct_api_lock(carat_model *m);
 void ct_api_unlock(carat_model *m);
 
 /* Refuses misuse the way every function here does. */
-#define API_REQUIRE(x, wants)                                                                                          \
-    do {                                                                                                               \
-        if (!(x))                                                                                                      \
-            return ct_api_misuse(err, __func__, wants);                                                                   \
+#define API_REQUIRE(x, wants)                           \
+    do {                                                \
+        if (!(x))                                       \
+            return ct_api_misuse(err, __func__, wants); \
     } while (0)
 
 #endif

@@ -6,8 +6,8 @@
 
 #define REQUIRE_WEIGHTS(m) API_REQUIRE((m) && (m)->has_weights, "a model that was not opened with vocab_only")
 
-carat_status carat_logits(carat_model *m, const carat_token *ids, size_t n, const carat_session_options *opt, carat_top *top,
-                          size_t k, double *nll, carat_error *err)
+carat_status carat_logits(carat_model *m, const carat_token *ids, size_t n, const carat_session_options *opt,
+                          carat_top *top, size_t k, double *nll, carat_error *err)
 {
     REQUIRE_WEIGHTS(m);
     API_REQUIRE(ids && n > 0, "one or more ids");
@@ -23,14 +23,15 @@ carat_status carat_logits(carat_model *m, const carat_token *ids, size_t n, cons
     ct_status st = opt ? ct_kv_types(opt->kv, &type_k, &type_v, &e) : CT_OK;
     if (st == CT_OK) {
         ct_api_lock(m);
-        st = ct_score(&who, ids, n, 1, opt && opt->exact, type_k, type_v, &job, NULL, NULL, nll, (ct_top *)(void *)top, k, &e);
+        st = ct_score(&who, ids, n, 1, opt && opt->exact, type_k, type_v, &job, NULL, NULL, nll, (ct_top *)(void *)top,
+                      k, &e);
         ct_api_unlock(m);
     }
     return ct_api_error(err, st, &e);
 }
 
-carat_status carat_score(carat_model *m, const carat_token *ids, size_t n, size_t from, double *mean_logprob, size_t *weakest,
-                         carat_error *err)
+carat_status carat_score(carat_model *m, const carat_token *ids, size_t n, size_t from, double *mean_logprob,
+                         size_t *weakest, carat_error *err)
 {
     REQUIRE_WEIGHTS(m);
     API_REQUIRE(ids && n > 0, "one or more ids");
@@ -54,7 +55,8 @@ static ct_status eval_options(const carat_eval_options *opt, ct_eval_options *o,
 {
     carat_eval_options def = carat_eval_options_default();
     opt = opt ? opt : &def;
-    *o = (ct_eval_options){.context = opt->context, .chunks = opt->chunks, .decode_path = opt->decode_path, .exact = opt->exact};
+    *o = (ct_eval_options){
+        .context = opt->context, .chunks = opt->chunks, .decode_path = opt->decode_path, .exact = opt->exact};
     return ct_kv_types(opt->kv, &o->type_k, &o->type_v, e);
 }
 
@@ -78,8 +80,12 @@ carat_status carat_eval_perplexity(carat_model *m, const char *text, size_t n, c
         ct_api_unlock(m);
     }
     if (st == CT_OK)
-        *out = (carat_perplexity){.ppl = p.ppl, .std_error = p.std_error, .seconds = p.seconds, .tokens = p.tokens,
-                                  .chunks = p.chunks, .tok_s = p.tok_s};
+        *out = (carat_perplexity){.ppl = p.ppl,
+                                  .std_error = p.std_error,
+                                  .seconds = p.seconds,
+                                  .tokens = p.tokens,
+                                  .chunks = p.chunks,
+                                  .tok_s = p.tok_s};
     return ct_api_error(err, st, &e);
 }
 
@@ -109,8 +115,12 @@ carat_status carat_eval_kl(carat_model *base, carat_model *m, const char *text, 
         ct_api_unlock(first);
     }
     if (st == CT_OK)
-        *out = (carat_kl){.kl_mean = k.kl_mean, .kl_p99 = k.kl_p99, .top1_agree = k.top1_agree, .ppl_base = k.ppl_base,
-                          .ppl = k.ppl, .tokens = k.tokens};
+        *out = (carat_kl){.kl_mean = k.kl_mean,
+                          .kl_p99 = k.kl_p99,
+                          .top1_agree = k.top1_agree,
+                          .ppl_base = k.ppl_base,
+                          .ppl = k.ppl,
+                          .tokens = k.tokens};
     return ct_api_error(err, st, &e);
 }
 
@@ -132,21 +142,26 @@ carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_err
     return ct_api_error(err, CT_OK, NULL);
 }
 
-carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const carat_bench_case *test, const carat_job *job,
-                             double *samples, double *share, carat_error *err)
+carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const carat_bench_case *test,
+                             const carat_job *job, double *samples, double *share, carat_error *err)
 {
     REQUIRE_WEIGHTS(m);
     API_REQUIRE(test, "a test");
     API_REQUIRE(samples, "room for the samples");
     ct_error e = {0};
-    ct_bench_case c = {.prompt = test->prompt, .generate = test->generate, .depth = test->depth, .batch = test->batch,
-                       .repeats = test->repeats, .exact = test->exact};
+    ct_bench_case c = {.prompt = test->prompt,
+                       .generate = test->generate,
+                       .depth = test->depth,
+                       .batch = test->batch,
+                       .repeats = test->repeats,
+                       .exact = test->exact};
     ct_job j = ct_api_job(job);
     ct_subject who = ct_api_subject(m);
     ct_status st = ct_kv_types(test->kv, &c.type_k, &c.type_v, &e);
     if (st == CT_OK) {
         ct_api_lock(m);
-        st = ct_bench_run(&who, machine ? machine->bandwidth : 0, machine ? machine->int8_rate : 0, &c, &j, samples, share, &e);
+        st = ct_bench_run(&who, machine ? machine->bandwidth : 0, machine ? machine->int8_rate : 0, &c, &j, samples,
+                          share, &e);
         ct_api_unlock(m);
     }
     return ct_api_error(err, st, &e);
@@ -157,8 +172,9 @@ double carat_spread(const double *samples, size_t n) { return samples ? ct_sprea
 
 size_t carat_bench_prompts(void) { return ct_bench_prompts(); }
 
-carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, size_t i, double temperature, int32_t max_tokens,
-                                uint64_t seed, const carat_job *job, carat_bench_text *out, carat_error *err)
+carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, size_t i, double temperature,
+                                int32_t max_tokens, uint64_t seed, const carat_job *job, carat_bench_text *out,
+                                carat_error *err)
 {
     REQUIRE_WEIGHTS(m);
     API_REQUIRE(out, "somewhere to put the figures");
@@ -169,15 +185,28 @@ carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, si
     ct_job j = ct_api_job(job);
     ct_subject who = ct_api_subject(m);
     ct_api_lock(m);
-    ct_status st = ct_bench_prompt(&who, machine ? machine->bandwidth : 0, i, temperature, max_tokens, seed, &m->sampling, &j, &t,
-                                   &e);
+    ct_status st = ct_bench_prompt(&who, machine ? machine->bandwidth : 0, i, temperature, max_tokens, seed,
+                                   &m->sampling, &j, &t, &e);
     ct_api_unlock(m);
     if (st == CT_OK)
-        *out = (carat_bench_text){
-            .name = t.name, .prompt = t.prompt, .temperature = t.temperature, .prompt_tokens = t.prompt_tokens,
-            .tokens = t.tokens, .stop = (carat_stop)t.stop, .ttft_s = t.ttft_s, .tok_s = t.tok_s, .share = t.share,
-            .rss_start = t.rss_start, .rss_middle = t.rss_middle, .rss_end = t.rss_end, .mean_logprob = t.mean_logprob,
-            .loops = t.loops, .loop_period = t.loop_period, .loop_start = t.loop_start, .text = t.text, .text_len = t.text_len};
+        *out = (carat_bench_text){.name = t.name,
+                                  .prompt = t.prompt,
+                                  .temperature = t.temperature,
+                                  .prompt_tokens = t.prompt_tokens,
+                                  .tokens = t.tokens,
+                                  .stop = (carat_stop)t.stop,
+                                  .ttft_s = t.ttft_s,
+                                  .tok_s = t.tok_s,
+                                  .share = t.share,
+                                  .rss_start = t.rss_start,
+                                  .rss_middle = t.rss_middle,
+                                  .rss_end = t.rss_end,
+                                  .mean_logprob = t.mean_logprob,
+                                  .loops = t.loops,
+                                  .loop_period = t.loop_period,
+                                  .loop_start = t.loop_start,
+                                  .text = t.text,
+                                  .text_len = t.text_len};
     return ct_api_error(err, st, &e);
 }
 

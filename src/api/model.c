@@ -20,8 +20,8 @@ ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
     if (strncmp(path, synthetic, sizeof synthetic - 1) == 0)
         return ct_synthetic_open(out, path + sizeof synthetic - 1, err);
     if (ct_is_folder(path))
-        return ct_fail(err, CT_EUNSUPPORTED, path, "'%s' is a folder: folders of safetensors are not read yet, GGUF files are",
-                       path);
+        return ct_fail(err, CT_EUNSUPPORTED, path,
+                       "'%s' is a folder: folders of safetensors are not read yet, GGUF files are", path);
     return ct_gguf_open(out, path, err);
 }
 
@@ -78,7 +78,8 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
     const char *name = opt->backend ? opt->backend : "auto";
     const ct_backend *b = ct_backend_get(name);
     if (b == NULL)
-        return ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s' in this build; try auto, ref or cpu", name);
+        return ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s' in this build; try auto, ref or cpu",
+                       name);
     ct_status st = ct_pool_create(&m->pool, opt->threads, err);
     bool keep = false;
     if (st == CT_OK)

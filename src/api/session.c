@@ -9,7 +9,8 @@ carat_session_options carat_session_options_default(void)
     return (carat_session_options){.size = sizeof(carat_session_options)};
 }
 
-carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt, carat_error *err)
+carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt,
+                                  carat_error *err)
 {
     API_REQUIRE(out, "somewhere to put the session");
     *out = NULL;
@@ -71,8 +72,10 @@ static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *
 {
     size_t used = (size_t)carat_session_length(s), context = (size_t)ct_session_context(s->s);
     if (n > context - used || used > context)
-        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens do not fit: the context has %zu, of which %zu are used; try a "
-                       "larger context or a shorter prompt", n, context, used);
+        return ct_fail(err, CT_ECONTEXT, "context",
+                       "%zu tokens do not fit: the context has %zu, of which %zu are used; try a "
+                       "larger context or a shorter prompt",
+                       n, context, used);
     ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
     ct_status st = settle(s, err);
     if (st == CT_OK)
@@ -97,8 +100,8 @@ static ct_status close_turn(carat_session *s, ct_ids *ids, ct_error *err)
     return st;
 }
 
-carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, carat_prompt_form form, const char *system,
-                                  carat_error *err)
+carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, carat_prompt_form form,
+                                  const char *system, carat_error *err)
 {
     API_REQUIRE(s, "a session");
     API_REQUIRE(text, "a text");
@@ -163,8 +166,10 @@ carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t
     const int32_t *stored = ct_session_ids(s->s);
     if (n > (size_t)ct_session_context(s->s)) {
         ct_error e = {0};
-        return ct_api_error(err, ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n,
-                                      ct_session_context(s->s)), &e);
+        return ct_api_error(
+            err,
+            ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n, ct_session_context(s->s)),
+            &e);
     }
     while (same < have && same < n && stored[same] == ids[same])
         same++;
@@ -174,7 +179,8 @@ carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t
         s->has_pending = false; /* it is either among the ids or not wanted */
         return carat_session_feed(s, ids + have, n - have, err);
     }
-    if (same == have && n == have) { /* only the token not fed yet is dropped: the logits are still those of the last id */
+    if (same == have &&
+        n == have) { /* only the token not fed yet is dropped: the logits are still those of the last id */
         s->has_pending = false;
         if (have > 0)
             return ct_api_error(err, CT_OK, NULL);
@@ -191,10 +197,17 @@ carat_status carat_session_next(carat_session *s, const carat_sampling *how, car
     API_REQUIRE(how->bias || how->n_bias == 0, "logit biases, or a count of 0");
     _Static_assert(sizeof(carat_logit_bias) == sizeof(ct_bias), "the two biases have the same shape");
     ct_error e = {0};
-    ct_sampling o = {.temperature = how->temperature, .top_k = how->top_k, .top_p = how->top_p, .min_p = how->min_p,
-                     .repeat_penalty = how->repeat_penalty, .presence_penalty = how->presence_penalty,
-                     .frequency_penalty = how->frequency_penalty, .penalty_last = -1, .seed = how->seed,
-                     .bias = (const ct_bias *)(const void *)how->bias, .n_bias = how->n_bias};
+    ct_sampling o = {.temperature = how->temperature,
+                     .top_k = how->top_k,
+                     .top_p = how->top_p,
+                     .min_p = how->min_p,
+                     .repeat_penalty = how->repeat_penalty,
+                     .presence_penalty = how->presence_penalty,
+                     .frequency_penalty = how->frequency_penalty,
+                     .penalty_last = -1,
+                     .seed = how->seed,
+                     .bias = (const ct_bias *)(const void *)how->bias,
+                     .n_bias = how->n_bias};
     ct_status st = ct_sampling_check(&o, s->model->cfg.vocab, &e);
     ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
     if (st == CT_OK)
@@ -223,7 +236,8 @@ size_t carat_session_text(carat_session *s, carat_token token, char *text, size_
         return 0;
     if (token < 0)
         return ct_detok_flush(&s->detok, text, cap);
-    return token < ct_vocab_size(s->model->vocab) ? ct_detok_next(&s->detok, s->model->vocab, token, false, text, cap) : 0;
+    return token < ct_vocab_size(s->model->vocab) ? ct_detok_next(&s->detok, s->model->vocab, token, false, text, cap)
+                                                  : 0;
 }
 
 carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err)
@@ -240,7 +254,10 @@ carat_status carat_session_logits(carat_session *s, const float **logits, carat_
     return ct_api_error(err, st, &e);
 }
 
-int32_t carat_session_length(const carat_session *s) { return s ? ct_session_length(s->s) + (s->has_pending ? 1 : 0) : 0; }
+int32_t carat_session_length(const carat_session *s)
+{
+    return s ? ct_session_length(s->s) + (s->has_pending ? 1 : 0) : 0;
+}
 int32_t carat_session_context(const carat_session *s) { return s ? ct_session_context(s->s) : 0; }
 size_t carat_session_bytes(const carat_session *s) { return s ? ct_session_bytes(s->s) : 0; }
 

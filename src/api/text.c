@@ -3,8 +3,8 @@
 
 #include "api/internal.h"
 
-carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bool bos, bool special, carat_token *ids, size_t cap,
-                            size_t *count, carat_error *err)
+carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bool bos, bool special, carat_token *ids,
+                            size_t cap, size_t *count, carat_error *err)
 {
     API_REQUIRE(m, "a model");
     API_REQUIRE(text || n == 0, "a text");
@@ -25,8 +25,8 @@ carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bo
     return ct_api_error(err, st, &e);
 }
 
-carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special, char *text, size_t cap,
-                              size_t *count, carat_error *err)
+carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special, char *text,
+                              size_t cap, size_t *count, carat_error *err)
 {
     API_REQUIRE(m, "a model");
     API_REQUIRE(ids || n == 0, "ids");
@@ -48,7 +48,8 @@ carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size
                          ct_vocab_size(m->vocab) - 1);
             goto done;
         }
-        size_t len = i < n ? ct_detok_next(&d, m->vocab, ids[i], special, piece, most) : ct_detok_flush(&d, piece, most);
+        size_t len = i < n ? ct_detok_next(&d, m->vocab, ids[i], special, piece, most)
+                           : ct_detok_flush(&d, piece, most);
         size_t give = total >= cap ? 0 : len < cap - total ? len : cap - total;
         if (give > 0)
             memcpy(text + total, piece, give);

@@ -39,9 +39,9 @@ double ct_read_bandwidth(ct_pool *pool, double seconds);
 
 /* ---- numbers (record.c) ---- */
 
-double ct_median(const double *x, size_t n);                /* 0 for n == 0 */
-double ct_quantile(const double *x, size_t n, double q);    /* nearest rank, q in 0..1 */
-double ct_spread(const double *x, size_t n);                /* sample standard deviation, 0 for n < 2 */
+double ct_median(const double *x, size_t n);             /* 0 for n == 0 */
+double ct_quantile(const double *x, size_t n, double q); /* nearest rank, q in 0..1 */
+double ct_spread(const double *x, size_t n);             /* sample standard deviation, 0 for n < 2 */
 
 /* ---- loops (loop.c) ---- */
 
@@ -69,8 +69,8 @@ typedef struct ct_bench_case {
 
 /* samples[repeats]: tokens per second of all sequences together, after an untimed warm-up. share[repeats] (nullable): of the
  * bandwidth (decode) or of the int8 rate (prompts); 0 where that is unknown. Ids are a fixed pseudo-random stream. */
-ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test, const ct_job *job,
-                       double *samples, double *share, ct_error *err);
+ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test,
+                       const ct_job *job, double *samples, double *share, ct_error *err);
 
 /* ---- the main job (measure.c) ---- */
 
@@ -103,9 +103,9 @@ typedef struct ct_top {
     int32_t id;
     double logprob;
 } ct_top;
-ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t from, bool exact, int32_t type_k, int32_t type_v,
-                   const ct_job *job, double *mean_logprob, size_t *weakest, double *nll, ct_top *top, size_t n_top,
-                   ct_error *err);
+ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t from, bool exact, int32_t type_k,
+                   int32_t type_v, const ct_job *job, double *mean_logprob, size_t *weakest, double *nll, ct_top *top,
+                   size_t n_top, ct_error *err);
 
 typedef struct ct_eval_options {
     int32_t context, chunks; /* chunks: 0 = all */
@@ -120,8 +120,8 @@ typedef struct ct_perplexity {
 } ct_perplexity;
 
 /* llama-perplexity's protocol, see carat_jobs.h. */
-ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt, const ct_job *job,
-                             ct_perplexity *out, ct_error *err);
+ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt,
+                             const ct_job *job, ct_perplexity *out, ct_error *err);
 
 typedef struct ct_kl {
     double kl_mean, kl_p99, top1_agree, ppl_base, ppl;
@@ -129,7 +129,7 @@ typedef struct ct_kl {
 } ct_kl;
 
 /* KL(base || who) over the scored positions; base by its exact prompt path. */
-ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt,
-                     const ct_job *job, ct_kl *out, ct_error *err);
+ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *text, size_t n,
+                     const ct_eval_options *opt, const ct_job *job, ct_kl *out, ct_error *err);
 
 #endif

@@ -94,7 +94,8 @@ static int32_t soft_init(struct soft *s, const float *a, const float *b, int32_t
 }
 
 /* log-sum-exp and argmax of a (and b) in *s. */
-static void soft_lse(struct soft *s, ct_pool *pool, const float *a, const float *b, int32_t v, int32_t *top_a, int32_t *top_b)
+static void soft_lse(struct soft *s, ct_pool *pool, const float *a, const float *b, int32_t v, int32_t *top_a,
+                     int32_t *top_b)
 {
     int32_t n = soft_init(s, a, b, v);
     ct_pool_run(pool, n, lse_task, s);
@@ -121,7 +122,8 @@ static void soft_lse(struct soft *s, ct_pool *pool, const float *a, const float 
 
 static ct_status not_a_number(ct_error *err, int32_t pos)
 {
-    return ct_fail(err, CT_ENUMERIC, "logits", "logits at position %d are not numbers: a weight holds NaN or infinity", pos);
+    return ct_fail(err, CT_ENUMERIC, "logits", "logits at position %d are not numbers: a weight holds NaN or infinity",
+                   pos);
 }
 
 /* ---- walking a text in chunks ---- */
@@ -133,10 +135,10 @@ struct walk { /* collects log-probabilities of the text's own tokens */
     int32_t v;
     double nll, nll2, worst;
     size_t scored, weakest;
-    float *keep;        /* KL, base pass: [n][V] logits are stored here, else NULL */
-    const float *base;  /* KL, tested pass: what the base pass stored, else NULL */
-    int32_t first;      /* position of row 0 of keep and base */
-    double *kl;         /* KL, tested pass: one per position */
+    float *keep;       /* KL, base pass: [n][V] logits are stored here, else NULL */
+    const float *base; /* KL, tested pass: what the base pass stored, else NULL */
+    int32_t first;     /* position of row 0 of keep and base */
+    double *kl;        /* KL, tested pass: one per position */
     size_t n_kl, agree;
     double nll_base;
     struct soft soft;
@@ -188,16 +190,17 @@ static ct_status on_logits(void *arg, int32_t pos, const float *logits)
     return CT_OK;
 }
 
-static ct_status session_for(ct_session **s, const ct_subject *who, size_t context, bool exact, int32_t type_k, int32_t type_v,
-                             ct_error *err)
+static ct_status session_for(ct_session **s, const ct_subject *who, size_t context, bool exact, int32_t type_k,
+                             int32_t type_v, ct_error *err)
 {
     int32_t longest = who->model->cfg.context;
     if (context > INT32_MAX / 2 || (longest > 0 && context > (size_t)longest)) {
         *s = NULL;
-        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens are more than the %d this model was trained for", context,
-                       longest);
+        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens are more than the %d this model was trained for",
+                       context, longest);
     }
-    ct_session_options o = {.context = (int32_t)context, .exact = exact, .type_k = type_k, .type_v = type_v, .max_out = MAX_OUT};
+    ct_session_options o = {
+        .context = (int32_t)context, .exact = exact, .type_k = type_k, .type_v = type_v, .max_out = MAX_OUT};
     return ct_session_create(s, who->model, who->pool, &o, err);
 }
 
@@ -205,8 +208,8 @@ static ct_status check_ids(const ct_subject *who, const int32_t *ids, size_t n, 
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= who->model->cfg.vocab)
-            return ct_fail(err, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i], i + 1,
-                           who->model->cfg.vocab - 1);
+            return ct_fail(err, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i],
+                           i + 1, who->model->cfg.vocab - 1);
     return CT_OK;
 }
 
@@ -228,16 +231,16 @@ static void best_of(const float *logits, int32_t v, double z, ct_top *top, size_
         top[have] = (ct_top){-1, -INFINITY};
 }
 
-ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t from, bool exact, int32_t type_k, int32_t type_v,
-                   const ct_job *job, double *mean_logprob, size_t *weakest, double *nll, ct_top *top, size_t n_top,
-                   ct_error *err)
+ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t from, bool exact, int32_t type_k,
+                   int32_t type_v, const ct_job *job, double *mean_logprob, size_t *weakest, double *nll, ct_top *top,
+                   size_t n_top, ct_error *err)
 {
     ct_session *s = NULL;
     const int32_t v = who->model->cfg.vocab;
     struct walk w = {.pool = who->pool, .ids = ids, .n = n, .v = v, .err = err};
     if (n == 0 || from < 1)
-        return ct_fail(err, CT_EINVAL, "ids", "expected at least one id and a first scored place of 1 or more, found %zu and %zu",
-                       n, from);
+        return ct_fail(err, CT_EINVAL, "ids",
+                       "expected at least one id and a first scored place of 1 or more, found %zu and %zu", n, from);
     ct_status st = check_ids(who, ids, n, err);
     if (st == CT_OK)
         st = session_for(&s, who, n, exact, type_k, type_v, err);
@@ -270,8 +273,8 @@ done:
 }
 
 /* Tokenizes and cuts: chunk i is ids[i * c .. (i + 1) * c), its first id replaced by <bos>. */
-static ct_status cut(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt, ct_ids *ids, int32_t *chunks,
-                     ct_error *err)
+static ct_status cut(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt, ct_ids *ids,
+                     int32_t *chunks, ct_error *err)
 {
     const int32_t c = opt->context;
     if (who->vocab == NULL)
@@ -284,8 +287,10 @@ static ct_status cut(const ct_subject *who, const char *text, size_t n, const ct
         return st;
     size_t whole = ids->n / (size_t)c;
     if (whole < 2)
-        return ct_fail(err, CT_EINVAL, "text", "expected a text of at least %d tokens (two chunks of %d), found %zu; use a longer "
-                       "text or a smaller -c", 2 * c, c, ids->n);
+        return ct_fail(err, CT_EINVAL, "text",
+                       "expected a text of at least %d tokens (two chunks of %d), found %zu; use a longer "
+                       "text or a smaller -c",
+                       2 * c, c, ids->n);
     *chunks = opt->chunks > 0 && (size_t)opt->chunks < whole ? opt->chunks : (int32_t)whole;
     for (int32_t i = 0; i < *chunks; i++)
         ids->ids[(size_t)i * (size_t)c] = ct_vocab_bos(who->vocab);
@@ -293,8 +298,8 @@ static ct_status cut(const ct_subject *who, const char *text, size_t n, const ct
 }
 
 /* One chunk: the first half without logits, the rest with them; the last id only as a target. */
-static ct_status score_chunk(ct_session *s, struct walk *w, const int32_t *ids, int32_t c, bool decode, const ct_job *job,
-                             ct_error *err)
+static ct_status score_chunk(ct_session *s, struct walk *w, const int32_t *ids, int32_t c, bool decode,
+                             const ct_job *job, ct_error *err)
 {
     const size_t first = (size_t)c / 2;
     ct_session_reset(s);
@@ -307,8 +312,8 @@ static ct_status score_chunk(ct_session *s, struct walk *w, const int32_t *ids, 
     return st;
 }
 
-ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt, const ct_job *job,
-                             ct_perplexity *out, ct_error *err)
+ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt,
+                             const ct_job *job, ct_perplexity *out, ct_error *err)
 {
     *out = (ct_perplexity){0};
     ct_ids ids = {0};
@@ -347,8 +352,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *text, size_t n, const ct_eval_options *opt,
-                     const ct_job *job, ct_kl *out, ct_error *err)
+ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *text, size_t n,
+                     const ct_eval_options *opt, const ct_job *job, ct_kl *out, ct_error *err)
 {
     *out = (ct_kl){0};
     ct_ids ids = {0};
@@ -360,8 +365,10 @@ ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *
     const int32_t v = who->model->cfg.vocab, c = opt->context;
     ct_status st = CT_OK;
     if (base->model->cfg.vocab != v) {
-        st = ct_fail(err, CT_EINVAL, "base", "expected two models of one vocabulary, found %d tokens in the base and %d in the "
-                     "model", base->model->cfg.vocab, v);
+        st = ct_fail(err, CT_EINVAL, "base",
+                     "expected two models of one vocabulary, found %d tokens in the base and %d in the "
+                     "model",
+                     base->model->cfg.vocab, v);
         goto done;
     }
     st = cut(who, text, n, opt, &ids, &chunks, err);
@@ -370,7 +377,8 @@ ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *
     rows = (size_t)(c - 1 - c / 2);
     if (!ct_mul_ok(rows * sizeof(float), (size_t)v, &bytes) || (keep = ct_pages_alloc(bytes, true)) == NULL ||
         (kl = ct_alloc(rows * (size_t)chunks * sizeof *kl)) == NULL) {
-        st = ct_fail(err, CT_ENOMEM, "kl", "out of memory for the base's logits of one chunk (%zu bytes); try a smaller -c",
+        st = ct_fail(err, CT_ENOMEM, "kl",
+                     "out of memory for the base's logits of one chunk (%zu bytes); try a smaller -c",
                      rows * (size_t)v * sizeof(float));
         goto done;
     }

@@ -55,6 +55,6 @@ ct_status ct_kv_types(const char *spec, int32_t *type_k, int32_t *type_v, ct_err
     if (kv_type(spec, n, type_k) && kv_type(second, comma ? strlen(second) : n, type_v))
         return CT_OK;
     *type_k = *type_v = -1;
-    return ct_fail(err, CT_EINVAL, "kv", "expected a cache type bf16, f16 or f32, or two of them for keys and values, found '%s'",
-                   spec);
+    return ct_fail(err, CT_EINVAL, "kv",
+                   "expected a cache type bf16, f16 or f32, or two of them for keys and values, found '%s'", spec);
 }

@@ -110,14 +110,18 @@ static ct_status go(struct fixed *f, double *seconds)
 static ct_status check_case(const ct_bench_case *t, ct_error *err)
 {
     if (t->prompt < 0 || t->generate < 0 || (t->prompt == 0) == (t->generate == 0))
-        return ct_fail(err, CT_EINVAL, "bench", "expected a prompt length or a number of tokens to generate, found %d and %d",
-                       t->prompt, t->generate);
-    if (t->depth < 0 || t->batch < 1 || t->repeats < 1)
-        return ct_fail(err, CT_EINVAL, "bench", "expected a depth of 0 or more, a batch and repeats of 1 or more, found %d, %d, %d",
-                       t->depth, t->batch, t->repeats);
-    if (t->prompt > (1 << 24) || t->generate > (1 << 24) || t->depth > (1 << 24) || t->repeats > 10000 || t->batch > 4096)
         return ct_fail(err, CT_EINVAL, "bench",
-                       "lengths beyond 16 million tokens, batches beyond 4096 and repeats beyond 10000 are not measured");
+                       "expected a prompt length or a number of tokens to generate, found %d and %d", t->prompt,
+                       t->generate);
+    if (t->depth < 0 || t->batch < 1 || t->repeats < 1)
+        return ct_fail(err, CT_EINVAL, "bench",
+                       "expected a depth of 0 or more, a batch and repeats of 1 or more, found %d, %d, %d", t->depth,
+                       t->batch, t->repeats);
+    if (t->prompt > (1 << 24) || t->generate > (1 << 24) || t->depth > (1 << 24) || t->repeats > 10000 ||
+        t->batch > 4096)
+        return ct_fail(
+            err, CT_EINVAL, "bench",
+            "lengths beyond 16 million tokens, batches beyond 4096 and repeats beyond 10000 are not measured");
     return CT_OK;
 }
 
@@ -132,8 +136,8 @@ static double share_of(const struct fixed *f, double bandwidth, double int8_rate
     return bandwidth > 0 ? t->generate * (weights + t->batch * (one - weights)) / seconds / bandwidth : 0;
 }
 
-ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test, const ct_job *job,
-                       double *samples, double *share, ct_error *err)
+ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test,
+                       const ct_job *job, double *samples, double *share, ct_error *err)
 {
     struct fixed f = {.who = who, .test = test, .job = job, .err = err};
     ct_status st = check_case(test, err);
@@ -142,8 +146,13 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
     const char *what = test->prompt > 0 ? "pp" : "tg";
     const int32_t each = test->prompt > 0 ? test->prompt : test->generate;
     f.max_rows = test->batch > CT_CHUNK ? test->batch : CT_CHUNK;
-    ct_batch_options o = {.sequences = test->batch, .context = test->depth + each, .chunk = CT_CHUNK, .max_rows = f.max_rows,
-                          .exact = test->exact, .type_k = test->type_k, .type_v = test->type_v};
+    ct_batch_options o = {.sequences = test->batch,
+                          .context = test->depth + each,
+                          .chunk = CT_CHUNK,
+                          .max_rows = f.max_rows,
+                          .exact = test->exact,
+                          .type_k = test->type_k,
+                          .type_v = test->type_v};
     st = ct_batch_create(&f.b, who->model, who->pool, &o, err);
     if (st != CT_OK)
         goto done;
@@ -214,8 +223,8 @@ static ct_status prompt_ids(const ct_subject *who, const char *prompt, ct_ids *i
     return ct_tokenize(who->vocab, prompt, strlen(prompt), true, false, ids, err);
 }
 
-static ct_status generate(const ct_subject *who, double bandwidth, int32_t max_tokens, const ct_sampling *how, const ct_job *job,
-                          ct_session *s, ct_ids *ids, size_t *rss, ct_bench_text *out, ct_error *err)
+static ct_status generate(const ct_subject *who, double bandwidth, int32_t max_tokens, const ct_sampling *how,
+                          const ct_job *job, ct_session *s, ct_ids *ids, size_t *rss, ct_bench_text *out, ct_error *err)
 {
     double bytes = 0, chosen = 0;
     uint64_t start = ct_now_ns(), first = start;
@@ -272,7 +281,8 @@ ct_status ct_bench_prompt(const ct_subject *who, double bandwidth, size_t i, dou
         return ct_fail(err, CT_EINVAL, "bench", "expected a prompt below %zu and 1 or more tokens, found %zu and %d",
                        ct_bench_prompts(), i, max_tokens);
     if (who->vocab == NULL)
-        return ct_fail(err, CT_EINVAL, "model", "the main job needs a model with a tokenizer; this one can be measured at fixed "
+        return ct_fail(err, CT_EINVAL, "model",
+                       "the main job needs a model with a tokenizer; this one can be measured at fixed "
                        "lengths");
     out->name = prompts[i].name;
     out->prompt = prompts[i].prompt;
@@ -313,8 +323,8 @@ ct_status ct_bench_prompt(const ct_subject *who, double bandwidth, size_t i, dou
     ct_session_free(s); /* its cache goes before the scoring session's comes */
     s = NULL;
     if (out->tokens > 0)
-        st = ct_score(who, ids.ids, ids.n, (size_t)out->prompt_tokens, true, -1, -1, job, &out->mean_logprob, NULL, NULL, NULL, 0,
-                      err);
+        st = ct_score(who, ids.ids, ids.n, (size_t)out->prompt_tokens, true, -1, -1, job, &out->mean_logprob, NULL,
+                      NULL, NULL, 0, err);
     if (st == CT_OK) {
         out->text = text.data;
         out->text_len = text.n;

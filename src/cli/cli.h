@@ -18,8 +18,18 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNUSABLE = 3, EXIT_I
 /* ---- arguments (options.c) ---- */
 
 enum {
-    C_RUN = 1 << 0, C_CHAT = 1 << 1, C_BENCH = 1 << 2, C_EVAL = 1 << 3, C_INSPECT = 1 << 4, C_CONVERT = 1 << 5,
-    C_PULL = 1 << 6, C_CHECK = 1 << 7, C_TOKENIZE = 1 << 8, C_DETOKENIZE = 1 << 9, C_LOGITS = 1 << 10, C_TUNE = 1 << 11,
+    C_RUN = 1 << 0,
+    C_CHAT = 1 << 1,
+    C_BENCH = 1 << 2,
+    C_EVAL = 1 << 3,
+    C_INSPECT = 1 << 4,
+    C_CONVERT = 1 << 5,
+    C_PULL = 1 << 6,
+    C_CHECK = 1 << 7,
+    C_TOKENIZE = 1 << 8,
+    C_DETOKENIZE = 1 << 9,
+    C_LOGITS = 1 << 10,
+    C_TUNE = 1 << 11,
     C_SERVE = 1 << 12
 };
 

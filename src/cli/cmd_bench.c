@@ -36,7 +36,8 @@ static int fixed_one(records *r, carat_model *m, const carat_bench_case *test, c
     row *w = new_row(r);
     if (w == NULL)
         return out_of_memory();
-    int n = snprintf(w->test, sizeof w->test, "%s%d", test->prompt ? "pp" : "tg", test->prompt ? test->prompt : test->generate);
+    int n = snprintf(w->test, sizeof w->test, "%s%d", test->prompt ? "pp" : "tg",
+                     test->prompt ? test->prompt : test->generate);
     if (test->depth > 0)
         n += snprintf(w->test + n, sizeof w->test - (size_t)n, "@d%d", test->depth);
     if (test->batch > 1)
@@ -70,8 +71,13 @@ static int fixed(const args *a, records *r, carat_model *m, carat_job *job, prog
     for (int32_t d = 0; d < depths->n; d++)
         for (int32_t b = 0; b < batches->n; b++)
             for (int32_t i = 0; i < a->pp.n + a->tg.n && status < 0; i++) {
-                carat_bench_case test = {.depth = depths->at[d], .batch = batches->at[b], .exact = a->exact, .kv = a->kv,
-                                         .repeats = a->repeats ? a->repeats : a->quick ? QUICK_REPEATS : REPEATS};
+                carat_bench_case test = {.depth = depths->at[d],
+                                         .batch = batches->at[b],
+                                         .exact = a->exact,
+                                         .kv = a->kv,
+                                         .repeats = a->repeats ? a->repeats
+                                                    : a->quick ? QUICK_REPEATS
+                                                               : REPEATS};
                 if (i < a->pp.n)
                     test.prompt = a->pp.at[i];
                 else
@@ -85,14 +91,16 @@ static int fixed(const args *a, records *r, carat_model *m, carat_job *job, prog
 
 /* ---- the main job ---- */
 
-static int text_one(const args *a, records *r, carat_model *m, size_t prompt, double temperature, carat_job *job, progress *p)
+static int text_one(const args *a, records *r, carat_model *m, size_t prompt, double temperature, carat_job *job,
+                    progress *p)
 {
     carat_error e = {0};
     const int32_t repeats = a->repeats ? a->repeats : 1;
     const int32_t tokens = a->max_tokens > 0 ? a->max_tokens : a->quick ? QUICK_TOKENS : TOKENS;
     row *w = new_row(r);
     double *ttft = ct_calloc((size_t)repeats, sizeof *ttft), *share = ct_calloc((size_t)repeats, sizeof *share);
-    if (w == NULL || ttft == NULL || share == NULL || (w->samples = ct_calloc((size_t)repeats, sizeof *w->samples)) == NULL) {
+    if (w == NULL || ttft == NULL || share == NULL ||
+        (w->samples = ct_calloc((size_t)repeats, sizeof *w->samples)) == NULL) {
         ct_free(ttft);
         ct_free(share);
         return out_of_memory();
@@ -182,9 +190,12 @@ static int one_model(const args *a, records *r, const char *word, progress *p)
         report_tail(r, r->n_models - 1);
 done:
     carat_model_close(m);
-    b->info = (carat_model_info){.parameters = b->info.parameters, .file_bytes = b->info.file_bytes,
-                                 .weight_bytes = b->info.weight_bytes, .decode_bytes = b->info.decode_bytes,
-                                 .threads = b->info.threads, .has_text = b->info.has_text};
+    b->info = (carat_model_info){.parameters = b->info.parameters,
+                                 .file_bytes = b->info.file_bytes,
+                                 .weight_bytes = b->info.weight_bytes,
+                                 .decode_bytes = b->info.decode_bytes,
+                                 .threads = b->info.threads,
+                                 .has_text = b->info.has_text};
     return status;
 }
 

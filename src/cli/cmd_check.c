@@ -36,8 +36,9 @@ static void on_result(void *arg, const carat_check_result *c)
     }
     bool bad = c->cases > 0 && !c->passed;
     printf("%-5s %-7s %-14s %-6s %7lld cases  %6.1f %% of budget  %s%s%s%s%s\n", c->backend, c->isa, c->op, c->type,
-           (long long)c->cases, 100 * c->budget_used, bad && r->color ? "\033[31m" : "", verdict, bad && r->color ? "\033[0m" : "",
-           bad || r->a->verbose || c->cases == 0 ? "  " : "", bad || r->a->verbose || c->cases == 0 ? c->detail : "");
+           (long long)c->cases, 100 * c->budget_used, bad && r->color ? "\033[31m" : "", verdict,
+           bad && r->color ? "\033[0m" : "", bad || r->a->verbose || c->cases == 0 ? "  " : "",
+           bad || r->a->verbose || c->cases == 0 ? c->detail : "");
     fflush(stdout);
 }
 

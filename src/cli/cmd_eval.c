@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 
-static int perplexity(const args *a, carat_model *m, const char *text, size_t n, const carat_eval_options *o, const carat_job *job,
-                      progress *p)
+static int perplexity(const args *a, carat_model *m, const char *text, size_t n, const carat_eval_options *o,
+                      const carat_job *job, progress *p)
 {
     carat_error e = {0};
     carat_perplexity r;
@@ -27,16 +27,16 @@ static int perplexity(const args *a, carat_model *m, const char *text, size_t n,
         json_real(&b, "tok_s", r.tok_s);
         json_close(&b, '}');
     } else {
-        putf(&b, "perplexity %.4f +- %.4f over %zu tokens in %d chunks of %d (%.1f s, %.0f tok/s)\n", r.ppl, r.std_error, r.tokens,
-             r.chunks, o->context, r.seconds, r.tok_s);
+        putf(&b, "perplexity %.4f +- %.4f over %zu tokens in %d chunks of %d (%.1f s, %.0f tok/s)\n", r.ppl,
+             r.std_error, r.tokens, r.chunks, o->context, r.seconds, r.tok_s);
     }
     int status = buffer_print(&b);
     buffer_free(&b);
     return status;
 }
 
-static int divergence(const args *a, carat_model *base, carat_model *m, const char *text, size_t n, const carat_eval_options *o,
-                      const carat_job *job, progress *p)
+static int divergence(const args *a, carat_model *base, carat_model *m, const char *text, size_t n,
+                      const carat_eval_options *o, const carat_job *job, progress *p)
 {
     carat_error e = {0};
     carat_kl r;

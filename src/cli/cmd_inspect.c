@@ -31,7 +31,8 @@ static int memory_table(buffer *b, const args *a, const carat_inspection *i)
     const int32_t trained = carat_inspection_info(i)->context;
     char w[24], l[24], g[24], x[24], t[24];
     carat_error e = {0};
-    putf(b, "\n%10s  %10s  %12s  %12s  %12s  %10s\n", "context", "weights", "cache local", "cache global", "activations", "total");
+    putf(b, "\n%10s  %10s  %12s  %12s  %12s  %10s\n", "context", "weights", "cache local", "cache global",
+         "activations", "total");
     for (int32_t k = 0; k < MEMORY_ROWS; k++) {
         carat_memory mem;
         int32_t context = a->context ? a->context : k + 1 < MEMORY_ROWS && usual[k] < trained ? usual[k] : trained;
@@ -141,10 +142,13 @@ static int as_text(buffer *b, const args *a, carat_inspection *i)
     putz(b, m->path);
     putf(b, ": %s, %s\n", m->format, human_bytes(bytes, (double)m->file_bytes));
     if (m->layers > 0) {
-        putf(b, "  Gemma 3 %s, %.1f M parameters, %s\n", m->size[0] ? m->size : "of a size of its own", (double)m->parameters * 1e-6,
-             !m->has_text ? "without a tokenizer" : m->has_turns ? "instruction-tuned" : "base");
-        putf(b, "  %d layers, width %d, %d heads (%d for keys) of %d, ffn %d, vocabulary %d, window %d, context %d\n", m->layers,
-             m->dim, m->heads, m->kv_heads, m->head_dim, m->ffn, m->vocab, m->window, m->context);
+        putf(b, "  Gemma 3 %s, %.1f M parameters, %s\n", m->size[0] ? m->size : "of a size of its own",
+             (double)m->parameters * 1e-6,
+             !m->has_text   ? "without a tokenizer"
+             : m->has_turns ? "instruction-tuned"
+                            : "base");
+        putf(b, "  %d layers, width %d, %d heads (%d for keys) of %d, ffn %d, vocabulary %d, window %d, context %d\n",
+             m->layers, m->dim, m->heads, m->kv_heads, m->head_dim, m->ffn, m->vocab, m->window, m->context);
     }
     if (refused) {
         putz(b, "  carat would refuse it: ");

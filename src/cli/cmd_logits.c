@@ -103,7 +103,8 @@ int cmd_logits(args *a)
     o.kv = a->kv;
     o.exact = a->exact;
     o.keep_going = keep_going;
-    status = carat_logits(m, ids, n, &o, top, k, &nll, &e) == CARAT_OK ? show(a, m, top, k, nll) : fail_error(&e, false);
+    status = carat_logits(m, ids, n, &o, top, k, &nll, &e) == CARAT_OK ? show(a, m, top, k, nll)
+                                                                       : fail_error(&e, false);
 done:
     carat_model_close(m);
     ct_free(ids);

@@ -29,10 +29,10 @@ struct run {
     size_t prompt_len;
     carat_token *ids;
     size_t n_ids;
-    char *piece;      /* [text_max] */
-    buffer text;      /* all of it */
-    size_t shown;     /* bytes of it already printed */
-    buffer id_list;   /* "2, 818" for --json, or the output of a model without text */
+    char *piece;    /* [text_max] */
+    buffer text;    /* all of it */
+    size_t shown;   /* bytes of it already printed */
+    buffer id_list; /* "2, 818" for --json, or the output of a model without text */
     int32_t prompt_tokens, tokens;
     const char *stop; /* "length", "end", "context", "stop", "interrupted" */
     double ttft_s, tok_s;
@@ -271,7 +271,8 @@ static int prepare(struct run *r, const char *model)
     if (!r->info.has_text && r->a->ids == NULL)
         return fail(EXIT_USAGE, "%s has no tokenizer: give it ids, as in --ids \"2 818\"", r->info.path);
     if (!r->info.has_text && (r->a->stop.n > 0 || r->a->chat))
-        return fail(EXIT_USAGE, "%s has no tokenizer: there is no text to stop at, and there are no turns", r->info.path);
+        return fail(EXIT_USAGE, "%s has no tokenizer: there is no text to stop at, and there are no turns",
+                    r->info.path);
     sampling(r);
     status = biases(r);
     if (status >= 0)
@@ -319,7 +320,8 @@ int cmd_run(args *a)
     if (status < 0 && a->stats)
         stats(&r);
     if (status < 0 && strcmp(r.stop, "context") == 0)
-        note(a, "the context of %d tokens is full: the text ends here; -c asks for a larger one", carat_session_context(r.s));
+        note(a, "the context of %d tokens is full: the text ends here; -c asks for a larger one",
+             carat_session_context(r.s));
     if (status < 0)
         status = interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
 done:

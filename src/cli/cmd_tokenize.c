@@ -67,7 +67,10 @@ done:
     return status;
 }
 
-static bool looks_like_ids(const char *word) { return word[0] != '\0' && strspn(word, "0123456789 ,[]\t\r\n") == strlen(word); }
+static bool looks_like_ids(const char *word)
+{
+    return word[0] != '\0' && strspn(word, "0123456789 ,[]\t\r\n") == strlen(word);
+}
 
 /* Ids may be one argument, several, a file, or standard input; a first word that is no number is the model. */
 static int find_ids(const args *a, const char **model, char **text)

@@ -52,7 +52,10 @@ int fail_error(const carat_error *e, bool opening)
     switch ((carat_status)e->code) {
     case CARAT_EINTERRUPTED: return EXIT_INTERRUPTED; /* whoever pressed Ctrl-C knows */
     case CARAT_EINVAL: status = opening ? EXIT_UNUSABLE : EXIT_USAGE; break;
-    case CARAT_EFORMAT: case CARAT_EUNSUPPORTED: case CARAT_ENUMERIC: case CARAT_ENOTFOUND: status = EXIT_UNUSABLE; break;
+    case CARAT_EFORMAT:
+    case CARAT_EUNSUPPORTED:
+    case CARAT_ENUMERIC:
+    case CARAT_ENOTFOUND: status = EXIT_UNUSABLE; break;
     case CARAT_EIO: status = opening ? EXIT_UNUSABLE : EXIT_FAILED; break;
     default: break;
     }
@@ -135,8 +138,10 @@ int model_path(const args *a, const char *word, char *path, size_t cap)
     if (name == NULL) {
         if (cached(DEFAULT_MODEL, "", path, cap))
             return -1;
-        return fail(EXIT_UNUSABLE, "no model was named, and the default one is not at '%s': `make bench` fetches it, or name a GGUF "
-                    "file with -m", path);
+        return fail(EXIT_UNUSABLE,
+                    "no model was named, and the default one is not at '%s': `make bench` fetches it, or name a GGUF "
+                    "file with -m",
+                    path);
     }
     if (!is_synthetic(name) && !ct_is_file(name) && !ct_is_folder(name) && strchr(name, '/') == NULL &&
         (cached(name, "", path, cap) || cached(name, ".gguf", path, cap)))
@@ -151,8 +156,8 @@ int model_and_text(const args *a, const char *what, bool text_elsewhere, const c
     const int32_t most = text_elsewhere ? 1 : 2;
     *model = *text = NULL;
     if (a->n_words > most)
-        return fail(EXIT_USAGE, "expected at most %d argument%s (%s), found %d; a text of several words goes in quotes", most,
-                    most == 1 ? "" : "s", most == 1 ? "the model" : "a model and a text", a->n_words);
+        return fail(EXIT_USAGE, "expected at most %d argument%s (%s), found %d; a text of several words goes in quotes",
+                    most, most == 1 ? "" : "s", most == 1 ? "the model" : "a model and a text", a->n_words);
     if (text_elsewhere) {
         *model = a->n_words == 1 ? a->words[0] : NULL;
         return -1;
@@ -160,8 +165,8 @@ int model_and_text(const args *a, const char *what, bool text_elsewhere, const c
     if (a->n_words == 0)
         return fail(EXIT_USAGE, "the %s is missing: carat %s \"...\", or - for standard input", what, a->command);
     if (a->n_words == 1 && names_model(a->words[0]))
-        return fail(EXIT_USAGE, "'%s' is a model, and the %s is missing: carat %s %s \"...\"", a->words[0], what, a->command,
-                    a->words[0]);
+        return fail(EXIT_USAGE, "'%s' is a model, and the %s is missing: carat %s %s \"...\"", a->words[0], what,
+                    a->command, a->words[0]);
     *model = a->n_words == 2 ? a->words[0] : NULL;
     *text = a->words[a->n_words - 1];
     return -1;
@@ -228,7 +233,8 @@ int parse_ids(const char *text, carat_token **ids, size_t *n)
         errno = 0;
         long v = strtol(p, &end, 10);
         if (end == p || errno != 0 || v < 0 || v > INT32_MAX || strchr(" \t\r\n,]", *end) == NULL) {
-            status = fail(EXIT_USAGE, "expected ids as in \"2 818 5279\", found '%.20s' at byte %zu", p, (size_t)(p - text));
+            status = fail(EXIT_USAGE, "expected ids as in \"2 818 5279\", found '%.20s' at byte %zu", p,
+                          (size_t)(p - text));
             break;
         }
         if (*n == room) {
@@ -267,8 +273,9 @@ bool kv_known(const char *kv, int *status)
         while (i < 5 && !(strlen(known[i]) == len[k] && memcmp(known[i], part[k], len[k]) == 0))
             i++;
         if (i >= 3) {
-            *status = i == 5 ? fail(EXIT_USAGE, "--kv: expected a type bf16, f16 or f32, or two of them, found '%s'", kv)
-                             : fail(EXIT_USAGE, "--kv %s is not there yet: bf16, f16 and f32 are", known[i]);
+            *status = i == 5
+                          ? fail(EXIT_USAGE, "--kv: expected a type bf16, f16 or f32, or two of them, found '%s'", kv)
+                          : fail(EXIT_USAGE, "--kv %s is not there yet: bf16, f16 and f32 are", known[i]);
             return false;
         }
     }

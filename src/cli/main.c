@@ -9,12 +9,14 @@
 
 const command commands[] = {
     {"run", "run [MODEL] PROMPT", "generate text",
-     "The text streams to stdout, everything else goes to stderr. Without a MODEL: $CARAT_MODEL, else the default model that\n"
+     "The text streams to stdout, everything else goes to stderr. Without a MODEL: $CARAT_MODEL, else the default "
+     "model that\n"
      "`make bench` fetched. PROMPT may be - for standard input; one newline at its end is dropped.",
      C_RUN, cmd_run},
     {"chat", "chat [MODEL]", "talk to an instruction-tuned model (not there yet)", NULL, C_CHAT, cmd_later},
     {"bench", "bench [MODEL...]", "measure speed, share of the machine, memory and quality",
-     "Without --pp or --tg: three prompts, greedy and at temperature 0.7, and the perplexity of a short text. With them: fixed\n"
+     "Without --pp or --tg: three prompts, greedy and at temperature 0.7, and the perplexity of a short text. With "
+     "them: fixed\n"
      "lengths without sampling, as llama-bench's pp and tg.",
      C_BENCH, cmd_bench},
     {"eval", "eval perplexity|kl [MODEL] [-f FILE]", "quality against a text, or against another model or type",
@@ -25,7 +27,8 @@ const command commands[] = {
     {"inspect", "inspect [MODEL]", "what a file is, and the memory it needs", NULL, C_INSPECT, cmd_inspect},
     {"convert", "convert IN OUT --type T", "between formats and types (not there yet)", NULL, C_CONVERT, cmd_later},
     {"pull", "pull NAME", "fetch a model (not there yet)", NULL, C_PULL, cmd_later},
-    {"check", "check [-b BACKEND]", "every kernel of every backend on this machine against the reference", NULL, C_CHECK, cmd_check},
+    {"check", "check [-b BACKEND]", "every kernel of every backend on this machine against the reference", NULL,
+     C_CHECK, cmd_check},
     {"tokenize", "tokenize [MODEL] TEXT | -f FILE", "text to ids", NULL, C_TOKENIZE, cmd_tokenize},
     {"detokenize", "detokenize [MODEL] IDS | -f FILE", "ids to text", NULL, C_DETOKENIZE, cmd_detokenize},
     {"logits", "logits [MODEL] TEXT | --ids IDS", "the most likely next tokens", NULL, C_LOGITS, cmd_logits},
@@ -39,8 +42,10 @@ static void overview(FILE *to)
     fprintf(to, "carat %s: Gemma 3 on this machine\n\nusage: carat COMMAND ...\n\n", carat_version());
     for (const command *c = commands; c->name; c++)
         fprintf(to, "  %-11s %s\n", c->name, c->help);
-    fprintf(to, "\ncarat COMMAND --help lists a command's options. MODEL is a GGUF file or synthetic:SIZE[:TYPE].\n"
-                "Exit status: 0 done, 1 failed while running, 2 wrong usage, 3 the model cannot be used, 130 interrupted.\n");
+    fprintf(
+        to,
+        "\ncarat COMMAND --help lists a command's options. MODEL is a GGUF file or synthetic:SIZE[:TYPE].\n"
+        "Exit status: 0 done, 1 failed while running, 2 wrong usage, 3 the model cannot be used, 130 interrupted.\n");
 }
 
 static int version(void)

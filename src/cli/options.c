@@ -30,47 +30,67 @@ typedef struct option {
 #define INT_TOP 2147483647.0
 
 static const option options[] = {
-    {"model", 'm', TEXT, "MODEL", AT(model), 0, 0, COMPUTE | VOCABULARY | C_INSPECT, "a GGUF file or synthetic:SIZE[:TYPE]; the same as the positional one"},
+    {"model", 'm', TEXT, "MODEL", AT(model), 0, 0, COMPUTE | VOCABULARY | C_INSPECT,
+     "a GGUF file or synthetic:SIZE[:TYPE]; the same as the positional one"},
     {"backend", 'b', TEXT, "NAME", AT(backend), 0, 0, COMPUTE | C_CHECK, "auto (default), ref or cpu"},
-    {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE, "instruction set of the backend, for comparisons; default: the best of this machine"},
+    {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE,
+     "instruction set of the backend, for comparisons; default: the best of this machine"},
     {"threads", 't', INT, "N", AT(threads), 1, 1024, COMPUTE | C_CHECK, "default: physical cores this process may use"},
-    {"ctx", 'c', INT, "N", AT(context), 1, INT_TOP, C_RUN | C_CHAT | C_EVAL | C_INSPECT | C_SERVE, "context in tokens; default: what the model was trained for, memory permitting (eval: 512)"},
-    {"kv", 0, TEXT, "TYPE[,TYPE]", AT(kv), 0, 0, COMPUTE | C_INSPECT, "type of the cache (keys, values): bf16, f16, f32"},
-    {"file", 'f', TEXT, "FILE", AT(file), 0, 0, GENERATE | C_EVAL | VOCABULARY | C_LOGITS, "read the prompt, text or ids from a file; - is standard input"},
-    {"ids", 0, TEXT, "IDS", AT(ids), 0, 0, C_RUN | C_LOGITS | C_DETOKENIZE, "token ids instead of text: \"2 818 5279\"; - reads them from standard input"},
-    {"max-tokens", 'n', INT, "N", AT(max_tokens), -1, INT_TOP, GENERATE | C_BENCH, "most tokens to generate; default 512 (bench: 500); -1: until the text or the context ends"},
+    {"ctx", 'c', INT, "N", AT(context), 1, INT_TOP, C_RUN | C_CHAT | C_EVAL | C_INSPECT | C_SERVE,
+     "context in tokens; default: what the model was trained for, memory permitting (eval: 512)"},
+    {"kv", 0, TEXT, "TYPE[,TYPE]", AT(kv), 0, 0, COMPUTE | C_INSPECT,
+     "type of the cache (keys, values): bf16, f16, f32"},
+    {"file", 'f', TEXT, "FILE", AT(file), 0, 0, GENERATE | C_EVAL | VOCABULARY | C_LOGITS,
+     "read the prompt, text or ids from a file; - is standard input"},
+    {"ids", 0, TEXT, "IDS", AT(ids), 0, 0, C_RUN | C_LOGITS | C_DETOKENIZE,
+     "token ids instead of text: \"2 818 5279\"; - reads them from standard input"},
+    {"max-tokens", 'n', INT, "N", AT(max_tokens), -1, INT_TOP, GENERATE | C_BENCH,
+     "most tokens to generate; default 512 (bench: 500); -1: until the text or the context ends"},
     {"temp", 0, REAL, "T", AT(temp), 0, 100, GENERATE, "temperature; 0 is greedy; default 1"},
     {"top-k", 0, INT, "K", AT(top_k), 0, INT_TOP, GENERATE, "sample among the K likeliest; 0 is off; default 64"},
-    {"top-p", 0, REAL, "P", AT(top_p), 0, 1, GENERATE, "sample among the likeliest that together reach P; 1 is off; default 0.95"},
-    {"min-p", 0, REAL, "P", AT(min_p), 0, 1, GENERATE, "drop tokens less likely than P times the likeliest; 0 is off (default)"},
-    {"repeat-penalty", 0, REAL, "R", AT(repeat_penalty), 0, 100, GENERATE, "makes tokens of the text so far less likely; 1 is off (default)"},
-    {"presence-penalty", 0, REAL, "P", AT(presence_penalty), -100, 100, GENERATE, "subtracted once from logits of tokens of the text so far; 0 is off (default)"},
-    {"frequency-penalty", 0, REAL, "P", AT(frequency_penalty), -100, 100, GENERATE, "subtracted for each occurrence; 0 is off (default)"},
+    {"top-p", 0, REAL, "P", AT(top_p), 0, 1, GENERATE,
+     "sample among the likeliest that together reach P; 1 is off; default 0.95"},
+    {"min-p", 0, REAL, "P", AT(min_p), 0, 1, GENERATE,
+     "drop tokens less likely than P times the likeliest; 0 is off (default)"},
+    {"repeat-penalty", 0, REAL, "R", AT(repeat_penalty), 0, 100, GENERATE,
+     "makes tokens of the text so far less likely; 1 is off (default)"},
+    {"presence-penalty", 0, REAL, "P", AT(presence_penalty), -100, 100, GENERATE,
+     "subtracted once from logits of tokens of the text so far; 0 is off (default)"},
+    {"frequency-penalty", 0, REAL, "P", AT(frequency_penalty), -100, 100, GENERATE,
+     "subtracted for each occurrence; 0 is off (default)"},
     {"logit-bias", 0, TEXTS, "ID:B", AT(bias), 0, 0, GENERATE, "adds B to the logit of a token; may be repeated"},
     {"stop", 0, TEXTS, "TEXT", AT(stop), 0, 0, GENERATE, "ends the text before TEXT; may be repeated"},
-    {"seed", 0, SEED, "S", AT(seed), 0, 0, GENERATE | C_BENCH | C_CHECK, "same seed, same tokens, for any number of threads; default: a new one each time (bench, check: 1)"},
+    {"seed", 0, SEED, "S", AT(seed), 0, 0, GENERATE | C_BENCH | C_CHECK,
+     "same seed, same tokens, for any number of threads; default: a new one each time (bench, check: 1)"},
     {"raw", 0, FLAG, NULL, AT(raw), 0, 0, GENERATE, "the prompt as it is"},
-    {"chat", 0, FLAG, NULL, AT(chat), 0, 0, GENERATE, "the prompt in Gemma's turns; default where the model is instruction-tuned"},
+    {"chat", 0, FLAG, NULL, AT(chat), 0, 0, GENERATE,
+     "the prompt in Gemma's turns; default where the model is instruction-tuned"},
     {"system", 0, TEXT, "TEXT", AT(system), 0, 0, GENERATE, "a system text in front of the first turn"},
     {"ignore-eos", 0, FLAG, NULL, AT(ignore_eos), 0, 0, GENERATE, "never let the model end the text"},
-    {"stats", 0, FLAG, NULL, AT(stats), 0, 0, GENERATE, "afterwards on stderr: tokens, time to first token, tok/s, memory, seed"},
+    {"stats", 0, FLAG, NULL, AT(stats), 0, 0, GENERATE,
+     "afterwards on stderr: tokens, time to first token, tok/s, memory, seed"},
     {"exact", 0, FLAG, NULL, AT(exact), 0, 0, COMPUTE, "the exact path for prompts too"},
-    {"deterministic", 0, FLAG, NULL, AT(deterministic), 0, 0, COMPUTE, "tokens do not depend on neighbours in a batch: always so on a CPU"},
+    {"deterministic", 0, FLAG, NULL, AT(deterministic), 0, 0, COMPUTE,
+     "tokens do not depend on neighbours in a batch: always so on a CPU"},
     {"head", 0, TEXT, "full", AT(head), 0, 0, COMPUTE, "how the last product is made: full"},
     {"no-bos", 0, FLAG, NULL, AT(no_bos), 0, 0, C_TOKENIZE | C_LOGITS, "no <bos> in front"},
-    {"special", 0, FLAG, NULL, AT(special), 0, 0, VOCABULARY, "control pieces in the text are tokens; in ids they give text"},
+    {"special", 0, FLAG, NULL, AT(special), 0, 0, VOCABULARY,
+     "control pieces in the text are tokens; in ids they give text"},
     {"top", 0, INT, "K", AT(top), 1, 1000000, C_LOGITS, "how many of the likeliest tokens; default 10"},
     {"chunks", 0, INT, "N", AT(chunks), 1, INT_TOP, C_EVAL, "only the first N chunks; default: all"},
     {"base", 0, TEXT, "MODEL", AT(base), 0, 0, C_EVAL, "kl: the model that counts as the truth"},
     {"base-backend", 0, TEXT, "NAME", AT(base_backend), 0, 0, C_EVAL, "kl: its backend; default: the same"},
-    {"path", 0, TEXT, "prompt|decode", AT(path), 0, 0, C_EVAL, "compute as a prompt (default) or token by token, as when generating"},
+    {"path", 0, TEXT, "prompt|decode", AT(path), 0, 0, C_EVAL,
+     "compute as a prompt (default) or token by token, as when generating"},
     {"pp", 0, INTS, "N[,N]", AT(pp), 1, 16777216, C_BENCH, "measure prompts of these lengths"},
     {"tg", 0, INTS, "N[,N]", AT(tg), 1, 16777216, C_BENCH, "measure generating so many tokens"},
     {"depth", 0, INTS, "N[,N]", AT(depth), 0, 16777216, C_BENCH, "tokens stored before the clock starts; default 0"},
     {"batch", 0, INTS, "N[,N]", AT(batch), 1, 4096, C_BENCH, "sequences at once; default 1"},
     {"repeats", 0, INT, "N", AT(repeats), 1, 10000, C_BENCH, "samples of each test; default 5 (texts: 1)"},
-    {"quick", 0, FLAG, NULL, AT(quick), 0, 0, C_BENCH | C_CHECK, "less of everything: texts of 100 tokens, fewer shapes"},
-    {"output", 'o', TEXTS, "FILE", AT(output), 0, 0, C_BENCH, "also write a report; its form by the suffix .json, .csv or .md; may be repeated"},
+    {"quick", 0, FLAG, NULL, AT(quick), 0, 0, C_BENCH | C_CHECK,
+     "less of everything: texts of 100 tokens, fewer shapes"},
+    {"output", 'o', TEXTS, "FILE", AT(output), 0, 0, C_BENCH,
+     "also write a report; its form by the suffix .json, .csv or .md; may be repeated"},
     {"memory", 0, FLAG, NULL, AT(memory), 0, 0, C_INSPECT, "only the memory that a session needs"},
     {"json", 0, FLAG, NULL, AT(json), 0, 0, EVERY, "the result as one JSON document on stdout"},
     {"quiet", 'q', FLAG, NULL, AT(quiet), 0, 0, EVERY, "nothing on stderr but errors"},
@@ -179,8 +199,10 @@ static int number(const option *o, const char *value, size_t n, double *v)
         return -1;
     const char *kind = o->kind == REAL ? "number" : "whole number";
     if (o->max >= INT_TOP)
-        return fail(EXIT_USAGE, "--%s: expected a %s of %g or more, found '%.*s'", o->name, kind, o->min, (int)n, value);
-    return fail(EXIT_USAGE, "--%s: expected a %s from %g to %.10g, found '%.*s'", o->name, kind, o->min, o->max, (int)n, value);
+        return fail(EXIT_USAGE, "--%s: expected a %s of %g or more, found '%.*s'", o->name, kind, o->min, (int)n,
+                    value);
+    return fail(EXIT_USAGE, "--%s: expected a %s from %g to %.10g, found '%.*s'", o->name, kind, o->min, o->max, (int)n,
+                value);
 }
 
 static int list(const option *o, const char *value, ints *into)
@@ -207,9 +229,7 @@ static int assign(args *a, const option *o, const char *value)
     double v = 0;
     int status = -1;
     switch (o->kind) {
-    case FLAG:
-        *(bool *)(void *)field = true;
-        break;
+    case FLAG: *(bool *)(void *)field = true; break;
     case INT:
         status = number(o, value, strlen(value), &v);
         if (status < 0)
@@ -225,14 +245,13 @@ static int assign(args *a, const option *o, const char *value)
         errno = 0;
         unsigned long long seed = strtoull(value, &end, 10);
         if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0)
-            return fail(EXIT_USAGE, "--seed: expected a whole number from 0 to 18446744073709551615, found '%s'", value);
+            return fail(EXIT_USAGE, "--seed: expected a whole number from 0 to 18446744073709551615, found '%s'",
+                        value);
         a->seed = seed;
         a->has_seed = true;
         break;
     }
-    case TEXT:
-        *(const char **)(void *)field = value;
-        break;
+    case TEXT: *(const char **)(void *)field = value; break;
     case TEXTS: {
         strings *s = (strings *)(void *)field;
         if (s->n == MANY)
@@ -240,11 +259,8 @@ static int assign(args *a, const option *o, const char *value)
         s->at[s->n++] = value;
         break;
     }
-    case INTS:
-        status = list(o, value, (ints *)(void *)field);
-        break;
-    case LATER:
-        return fail(EXIT_USAGE, "--%s is not there yet: %s", o->name, o->help);
+    case INTS: status = list(o, value, (ints *)(void *)field); break;
+    case LATER: return fail(EXIT_USAGE, "--%s is not there yet: %s", o->name, o->help);
     }
     return status;
 }
@@ -260,7 +276,8 @@ static const char *command_names(uint32_t bits)
 static int take(args *a, uint32_t bit, const option *o, const char *spelled, const char *value)
 {
     if (!(o->commands & bit))
-        return fail(EXIT_USAGE, "%s is an option of carat %s, not of carat %s", spelled, command_names(o->commands), a->command);
+        return fail(EXIT_USAGE, "%s is an option of carat %s, not of carat %s", spelled, command_names(o->commands),
+                    a->command);
     if (value == NULL)
         return fail(EXIT_USAGE, "%s needs a value: %s %s", spelled, spelled, o->arg);
     return assign(a, o, value);
@@ -300,8 +317,17 @@ static int some_short(args *a, uint32_t bit, int argc, char **argv, int *i)
 static void args_default(args *a)
 {
     const char *name = a->command;
-    *a = (args){.command = name, .backend = "auto", .temp = NAN, .top_p = NAN, .min_p = NAN, .repeat_penalty = NAN,
-                .presence_penalty = NAN, .frequency_penalty = NAN, .top_k = -1, .max_tokens = -2, .top = 10};
+    *a = (args){.command = name,
+                .backend = "auto",
+                .temp = NAN,
+                .top_p = NAN,
+                .min_p = NAN,
+                .repeat_penalty = NAN,
+                .presence_penalty = NAN,
+                .frequency_penalty = NAN,
+                .top_k = -1,
+                .max_tokens = -2,
+                .top = 10};
 }
 
 static int check_words(const args *a)

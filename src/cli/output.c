@@ -89,7 +89,10 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 {
     if (s[0] < 0x80)
         return 1;
-    size_t len = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
+    size_t len = s[0] >= 0xf0 && s[0] <= 0xf4  ? 4
+                 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+                 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+                                               : 0;
     if (len == 0 || len > n)
         return 0;
     for (size_t i = 1; i < len; i++)
@@ -230,10 +233,7 @@ const char *human_bytes(char *out, double bytes)
     return out;
 }
 
-void progress_init(progress *p, const args *a)
-{
-    *p = (progress){.on = !a->quiet && isatty(STDERR_FILENO)};
-}
+void progress_init(progress *p, const args *a) { *p = (progress){.on = !a->quiet && isatty(STDERR_FILENO)}; }
 
 void progress_show(void *arg, const char *what, double done, double total)
 {

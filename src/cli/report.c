@@ -48,8 +48,8 @@ static void machine_words(buffer *b, const records *r)
 {
     char bytes[24];
     const carat_machine *m = &r->machine;
-    putf(b, "carat %s on %s, %d core%s, %d thread%s, %s", carat_version(), m->cpu, m->cores, m->cores == 1 ? "" : "s", m->threads,
-         m->threads == 1 ? "" : "s", human_bytes(bytes, (double)m->memory));
+    putf(b, "carat %s on %s, %d core%s, %d thread%s, %s", carat_version(), m->cpu, m->cores, m->cores == 1 ? "" : "s",
+         m->threads, m->threads == 1 ? "" : "s", human_bytes(bytes, (double)m->memory));
     putf(b, "; reads %.1f GB/s", m->bandwidth * 1e-9);
     if (m->int8_rate > 0)
         putf(b, ", %.2f T int8 operations/s", m->int8_rate * 1e-12);
@@ -60,8 +60,8 @@ static void model_words(buffer *b, const bench_model *m)
 {
     char bytes[24], read[24];
     putz(b, m->path);
-    putf(b, ": %s, %s%s%.1f M parameters, %s in memory, %s read per token, backend %s", m->format, m->size, m->size[0] ? ", " : "",
-         (double)m->info.parameters * 1e-6, human_bytes(bytes, (double)m->info.weight_bytes),
+    putf(b, ": %s, %s%s%.1f M parameters, %s in memory, %s read per token, backend %s", m->format, m->size,
+         m->size[0] ? ", " : "", (double)m->info.parameters * 1e-6, human_bytes(bytes, (double)m->info.weight_bytes),
          human_bytes(read, (double)m->info.decode_bytes), m->backend);
 }
 
@@ -77,8 +77,8 @@ void report_head(const records *r, int32_t model, bool texts)
     putz(&b, "\n\n");
     putz(&b, bold);
     if (texts)
-        putf(&b, "%-7s %5s %7s %7s %-8s %9s %8s %8s  %-15s %8s  %s", "prompt", "temp", "prompt", "tokens", "stopped", "first tok",
-             "tok/s", "of bw", "MiB start/mid/end", "logprob", "loops");
+        putf(&b, "%-7s %5s %7s %7s %-8s %9s %8s %8s  %-15s %8s  %s", "prompt", "temp", "prompt", "tokens", "stopped",
+             "first tok", "tok/s", "of bw", "MiB start/mid/end", "logprob", "loops");
     else
         putf(&b, "%-20s %10s %9s %12s", "test", "tok/s", "spread", "of machine");
     putz(&b, plain);
@@ -97,8 +97,9 @@ void report_live(const records *r, int32_t i)
     if (w->is_text) {
         mib(memory, sizeof memory, t);
         loop_words(loops, sizeof loops, t);
-        putf(&b, "%-7s %5g %7d %7d %-8s %6.0f ms %8.1f %8s  %-17s %8.3f  %s\n", t->name, t->temperature, t->prompt_tokens, t->tokens,
-             stops[t->stop], t->ttft_s * 1e3, w->tok_s, share, memory, t->mean_logprob, loops);
+        putf(&b, "%-7s %5g %7d %7d %-8s %6.0f ms %8.1f %8s  %-17s %8.3f  %s\n", t->name, t->temperature,
+             t->prompt_tokens, t->tokens, stops[t->stop], t->ttft_s * 1e3, w->tok_s, share, memory, t->mean_logprob,
+             loops);
     } else {
         putf(&b, "%-20s %10.1f %9.1f %12s\n", w->test, w->tok_s, w->spread, share);
     }
@@ -109,22 +110,24 @@ void report_live(const records *r, int32_t i)
 static bool greedy_loops(const records *r, int32_t model)
 {
     for (int32_t i = 0; i < r->n_rows; i++)
-        if (r->rows[i].model == model && r->rows[i].is_text && r->rows[i].text.loops && r->rows[i].text.temperature <= 0)
+        if (r->rows[i].model == model && r->rows[i].is_text && r->rows[i].text.loops &&
+            r->rows[i].text.temperature <= 0)
             return true;
     return false;
 }
 
-static const char loop_note[] =
-    "Greedy text of a small base model falls into loops: that is the model's doing, not the engine's. How likely the exact path\n"
-    "finds each text (logprob, mean per token) is the check on the engine: garbage would be unlikely, a loop is very likely.\n";
+static const char loop_note[] = "Greedy text of a small base model falls into loops: that is the model's doing, not "
+                                "the engine's. How likely the exact path\n"
+                                "finds each text (logprob, mean per token) is the check on the engine: garbage would "
+                                "be unlikely, a loop is very likely.\n";
 
 void report_tail(const records *r, int32_t model)
 {
     const carat_perplexity *q = &r->models[model].quality;
     buffer b = {0};
     if (q->tokens > 0)
-        putf(&b, "\nperplexity %.3f +- %.3f on the text that carat ships (%zu tokens scored, %.0f tok/s)\n", q->ppl, q->std_error,
-             q->tokens, q->tok_s);
+        putf(&b, "\nperplexity %.3f +- %.3f on the text that carat ships (%zu tokens scored, %.0f tok/s)\n", q->ppl,
+             q->std_error, q->tokens, q->tok_s);
     if (greedy_loops(r, model))
         putz(&b, loop_note);
     buffer_print(&b);
@@ -238,7 +241,8 @@ static void csv_field(buffer *b, const char *s)
 
 static void as_csv(buffer *b, const records *r)
 {
-    putz(b, "model,test,tok_s,spread,share,samples,prompt_tokens,tokens,stop,ttft_s,rss_start,rss_middle,rss_end,mean_logprob,loops,"
+    putz(b, "model,test,tok_s,spread,share,samples,prompt_tokens,tokens,stop,ttft_s,rss_start,rss_middle,rss_end,mean_"
+            "logprob,loops,"
             "bandwidth\n");
     for (int32_t i = 0; i < r->n_rows; i++) {
         const row *w = &r->rows[i];
@@ -246,8 +250,8 @@ static void as_csv(buffer *b, const records *r)
         csv_field(b, r->models[w->model].path);
         putf(b, ",%s,%.4f,%.4f,%.4f,%d,", w->test, w->tok_s, w->spread, w->share, w->n_samples);
         if (w->is_text)
-            putf(b, "%d,%d,%s,%.6f,%zu,%zu,%zu,%.5f,%s,", t->prompt_tokens, t->tokens, stops[t->stop], t->ttft_s, t->rss_start,
-                 t->rss_middle, t->rss_end, t->mean_logprob, t->loops ? "yes" : "no");
+            putf(b, "%d,%d,%s,%.6f,%zu,%zu,%zu,%.5f,%s,", t->prompt_tokens, t->tokens, stops[t->stop], t->ttft_s,
+                 t->rss_start, t->rss_middle, t->rss_end, t->mean_logprob, t->loops ? "yes" : "no");
         else
             putf(b, "%d,%d,,,,,%zu,,,", w->fixed.prompt, w->fixed.generate, w->rss);
         putf(b, "%.0f\n", r->machine.bandwidth);
@@ -272,21 +276,26 @@ static void as_markdown(buffer *b, const records *r)
             if (w->model != m)
                 continue;
             if (!headed)
-                putz(b, texts ? "| prompt | temperature | prompt tokens | tokens | stopped | first token | tok/s | of the bandwidth | MiB "
-                                "start/middle/end | mean logprob | loops |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
-                              : "| test | tok/s | spread | of the machine |\n|---|---|---|---|\n");
+                putz(b,
+                     texts
+                         ? "| prompt | temperature | prompt tokens | tokens | stopped | first token | tok/s | of the "
+                           "bandwidth | MiB "
+                           "start/middle/end | mean logprob | loops |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+                         : "| test | tok/s | spread | of the machine |\n|---|---|---|---|\n");
             headed = true;
             percent(share, sizeof share, w->share);
             mib(memory, sizeof memory, t);
             loop_words(loops, sizeof loops, t);
             if (w->is_text)
-                putf(b, "| %s | %g | %d | %d | %s | %.0f ms | %.1f | %s | %s | %.3f | %s |\n", t->name, t->temperature, t->prompt_tokens,
-                     t->tokens, stops[t->stop], t->ttft_s * 1e3, w->tok_s, share, memory, t->mean_logprob, loops);
+                putf(b, "| %s | %g | %d | %d | %s | %.0f ms | %.1f | %s | %s | %.3f | %s |\n", t->name, t->temperature,
+                     t->prompt_tokens, t->tokens, stops[t->stop], t->ttft_s * 1e3, w->tok_s, share, memory,
+                     t->mean_logprob, loops);
             else
                 putf(b, "| %s | %.1f | %.1f | %s |\n", w->test, w->tok_s, w->spread, share);
         }
         if (texts)
-            putf(b, "\nPerplexity %.3f +- %.3f on the text that carat ships (%zu tokens scored).\n", q->ppl, q->std_error, q->tokens);
+            putf(b, "\nPerplexity %.3f +- %.3f on the text that carat ships (%zu tokens scored).\n", q->ppl,
+                 q->std_error, q->tokens);
         if (greedy_loops(r, m)) {
             putz(b, "\n");
             putz(b, loop_note);

@@ -7,7 +7,7 @@
 enum { MAX_MODELS = 16 };
 
 typedef struct row {
-    char test[64];  /* "pp512", "tg128@d4096@b8", "short@t0.7" */
+    char test[64]; /* "pp512", "tg128@d4096@b8", "short@t0.7" */
     int32_t model;
     bool is_text;
     double *samples; /* [n_samples] tok/s, owned */
@@ -20,7 +20,7 @@ typedef struct row {
 
 typedef struct bench_model {
     char path[512], format[32], size[16], backend[64], backend_name[32], isa[32];
-    carat_model_info info; /* numbers only: its strings have gone with the model */
+    carat_model_info info;    /* numbers only: its strings have gone with the model */
     carat_perplexity quality; /* tokens 0: not measured */
 } bench_model;
 
