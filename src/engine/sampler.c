@@ -108,12 +108,15 @@ ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err
 
 /* ---- sums ---- */
 
-/* exp(x) for x <= 0 to within 2 units of the last place of a float, 0 below -87: 2^(x/ln 2) with a polynomial for the
- * fraction. In plain arithmetic, so that loops over it become vectors and every machine gives the same bits. */
-static inline float exp_neg(float x)
+/* exp(-y) for y >= 0 to within 2 units of the last place of a float; beyond 87 (of floats the smallest) exp(-87), which is
+ * nothing beside the largest term's 1. In plain arithmetic, so that loops over it become vectors and every machine gives the
+ * same bits; the limit is taken on the bits, because a comparison makes a branch of it. */
+static inline float exp_minus(float y)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    x = x < -87.0f ? -87.0f : x;
+    const int32_t limit = 0x42ae0000; /* 87 */
+    int32_t over = (int32_t)ct_bits_from_f32(y) - limit;
+    float x = -ct_f32_from_bits((uint32_t)(limit + (over & over >> 31)));
     float n = (x * 1.44269504f + magic) - magic;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact in products */
     float p = 1.9875691500e-4f; /* coefficients: Cephes' expf, minimax on [-ln2/2, ln2/2] */
@@ -167,16 +170,18 @@ double ct_logsumexp(const float *logits, int32_t n)
         return -INFINITY;
     double sum = 0;
     int32_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) { /* 16 lanes of f32 within a block, 16 terms each; f64 over blocks */
-        float lane[16] = {0};
-        for (int32_t k = 0; k < BLOCK; k += 16)
-            for (int32_t j = 0; j < 16; j++)
-                lane[j] += exp_neg(logits[i + k + j] - max);
-        for (int32_t j = 0; j < 16; j++)
+    for (; i + BLOCK <= n; i += BLOCK) { /* 8 lanes of f32 within a block, 32 terms each; f64 over blocks */
+        float e[BLOCK], lane[8] = {0};
+        for (int32_t k = 0; k < BLOCK; k++) /* two loops: together compilers do not make vectors of them */
+            e[k] = exp_minus(max - logits[i + k]);
+        for (int32_t k = 0; k < BLOCK; k += 8)
+            for (int32_t j = 0; j < 8; j++)
+                lane[j] += e[k + j];
+        for (int32_t j = 0; j < 8; j++)
             sum += (double)lane[j];
     }
     for (; i < n; i++)
-        sum += (double)exp_neg(logits[i] - max);
+        sum += (double)exp_minus(max - logits[i]);
     return (double)max + log(sum);
 }
 
