@@ -12,7 +12,7 @@ struct ct_batch {
     int32_t *token, *pos, *seq, *out; /* [max_rows] where ct_rows points, and the wanted rows */
     int64_t *seen;                    /* [sequences] number of the step that last had rows of it */
     int64_t steps;
-    int32_t n_logits;                 /* rows of logits that are valid */
+    int32_t n_logits; /* rows of logits that are valid */
     size_t bytes;
 };
 
@@ -40,10 +40,11 @@ static ct_status check_options(const ct_batch_options *o, ct_error *err)
     if (o->sequences < 1 || o->sequences > 4096)
         return ct_fail(err, CT_EINVAL, "sequences", "expected 1 to 4096 sequences, found %d", o->sequences);
     if (o->context < 1 || o->context > 1 << 20)
-        return ct_fail(err, CT_EINVAL, "context", "expected a context of 1 to %d positions, found %d", 1 << 20, o->context);
+        return ct_fail(err, CT_EINVAL, "context", "expected a context of 1 to %d positions, found %d", 1 << 20,
+                       o->context);
     if (o->chunk < 1 || o->chunk > 1 << 16 || o->max_rows < 1 || o->max_rows > 1 << 16)
-        return ct_fail(err, CT_EINVAL, "chunk", "expected 1 to %d rows in a step, found a chunk of %d and %d rows", 1 << 16,
-                       o->chunk, o->max_rows);
+        return ct_fail(err, CT_EINVAL, "chunk", "expected 1 to %d rows in a step, found a chunk of %d and %d rows",
+                       1 << 16, o->chunk, o->max_rows);
     if (!is_cache_type(o->type_k) || !is_cache_type(o->type_v)) {
         const ct_dtype_info *t = ct_dtype_get(is_cache_type(o->type_k) ? o->type_v : o->type_k);
         return ct_fail(err, CT_EUNSUPPORTED, "kv", "expected bf16, f16 or f32 as type of the cache, found %s",
@@ -61,7 +62,8 @@ size_t ct_batch_need(const ct_gemma *m, const ct_batch_options *opt, int32_t thr
                      size_t *step)
 {
     ct_batch_options o = complete(m, opt);
-    size_t cache = ct_kvcache_bytes(m, o.sequences, o.context, o.chunk, (ct_dtype)o.type_k, (ct_dtype)o.type_v, local, global);
+    size_t cache = ct_kvcache_bytes(m, o.sequences, o.context, o.chunk, (ct_dtype)o.type_k, (ct_dtype)o.type_v, local,
+                                    global);
     size_t work = ct_step_bytes(m, o.max_rows, o.max_out, o.context, threads) + host_bytes(&o), total;
     if (step)
         *step = work;
@@ -123,8 +125,8 @@ static ct_status bad_row(int32_t i, const char *what, ct_error *err)
 }
 
 /* Fills token, pos, seq and out; changes nothing that outlives the step. */
-static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, bool any_number, ct_rows *r, int32_t *n_out,
-                           ct_error *err)
+static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, bool any_number, ct_rows *r,
+                           int32_t *n_out, ct_error *err)
 {
     const ct_kvcache *kc = &b->cache;
     if (n < 1 || n > b->step.max_rows)
@@ -160,7 +162,8 @@ static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, boo
             b->out[(*n_out)++] = i;
     }
     if (!any_number && *n_out > b->step.max_out)
-        return ct_fail(err, CT_EINVAL, NULL, "expected at most %d rows that want logits, found %d", b->step.max_out, *n_out);
+        return ct_fail(err, CT_EINVAL, NULL, "expected at most %d rows that want logits, found %d", b->step.max_out,
+                       *n_out);
     return CT_OK;
 }
 

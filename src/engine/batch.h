@@ -17,12 +17,12 @@
 typedef struct ct_batch ct_batch;
 
 typedef struct ct_batch_options {
-    int32_t sequences; /* timelines in the cache */
-    int32_t context;   /* positions of each */
-    int32_t chunk;     /* most rows of one sequence in a step */
-    int32_t max_rows;  /* most rows of all sequences in a step; 0 = the larger of chunk and sequences */
-    int32_t max_out;   /* rows of logits kept; 0 = sequences */
-    bool exact;        /* prompt rows take the exact path too */
+    int32_t sequences;      /* timelines in the cache */
+    int32_t context;        /* positions of each */
+    int32_t chunk;          /* most rows of one sequence in a step */
+    int32_t max_rows;       /* most rows of all sequences in a step; 0 = the larger of chunk and sequences */
+    int32_t max_out;        /* rows of logits kept; 0 = sequences */
+    bool exact;             /* prompt rows take the exact path too */
     int32_t type_k, type_v; /* ct_dtype of the cache; -1 = the backend's default */
 } ct_batch_options;
 

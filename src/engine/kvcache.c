@@ -24,7 +24,8 @@ static bool plan(struct plan *p, const ct_gemma *m, int32_t sequences, int32_t c
     for (int32_t i = 0; i < c->layers; i++)
         *(c->global[i] ? &globals : &locals) += 1;
     p->page_bytes = ct_round_up(m->backend->kv_page_bytes(type_k, type_v, c->kv_heads, c->head_dim), 64);
-    size_t local_pages = (size_t)sequences * (size_t)p->ring_pages, global_pages = (size_t)sequences * (size_t)p->seq_pages;
+    size_t local_pages = (size_t)sequences * (size_t)p->ring_pages,
+           global_pages = (size_t)sequences * (size_t)p->seq_pages;
     return local_pages <= INT32_MAX && global_pages <= INT32_MAX && ct_mul_ok(local_pages, p->page_bytes, &p->local) &&
            ct_mul_ok(global_pages, p->page_bytes, &p->global) && ct_mul_ok(p->local, locals, &p->bytes_local) &&
            ct_mul_ok(p->global, globals, &p->bytes_global);
@@ -60,8 +61,8 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
     size_t total;
     *kc = (ct_kvcache){.model = m, .sequences = sequences, .context = context, .chunk = chunk};
     if (!plan(&p, m, sequences, context, chunk, type_k, type_v) || !ct_add_ok(p.bytes_local, p.bytes_global, &total))
-        return ct_fail(err, CT_ENOMEM, NULL, "a cache of %d sequences of %d positions is larger than any memory", sequences,
-                       context);
+        return ct_fail(err, CT_ENOMEM, NULL, "a cache of %d sequences of %d positions is larger than any memory",
+                       sequences, context);
     kc->ring_pages = p.ring_pages;
     kc->seq_pages = p.seq_pages;
     size_t n = (size_t)sequences;
@@ -82,12 +83,16 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
     size_t off = 0;
     for (int32_t i = 0; i < c->layers; i++) {
         bool global = c->global[i];
-        kc->layers[i] = (ct_kv){
-            .type_k = type_k, .type_v = type_v, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
-            .ring = global ? 0 : p.ring_pages,
-            .table_stride = global ? p.seq_pages : p.ring_pages,
-            .table = global ? kc->global_table : kc->local_table,
-            .pool = &kc->buf, .off = off, .page_bytes = p.page_bytes};
+        kc->layers[i] = (ct_kv){.type_k = type_k,
+                                .type_v = type_v,
+                                .kv_heads = c->kv_heads,
+                                .head_dim = c->head_dim,
+                                .ring = global ? 0 : p.ring_pages,
+                                .table_stride = global ? p.seq_pages : p.ring_pages,
+                                .table = global ? kc->global_table : kc->local_table,
+                                .pool = &kc->buf,
+                                .off = off,
+                                .page_bytes = p.page_bytes};
         off += global ? p.global : p.local;
     }
     return CT_OK;

@@ -14,8 +14,8 @@ typedef struct ct_kvcache {
     int32_t ring_pages, seq_pages;       /* per sequence: of a local, of a global layer */
     int32_t *local_table, *global_table; /* [sequences][ring_pages], [sequences][seq_pages] */
     ct_buffer buf;
-    ct_kv *layers;   /* [L] */
-    int32_t *length; /* [sequences] positions stored */
+    ct_kv *layers;    /* [L] */
+    int32_t *length;  /* [sequences] positions stored */
     int32_t *reached; /* [sequences] the most that was ever stored: what the ring has overwritten */
 } ct_kvcache;
 

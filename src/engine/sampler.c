@@ -93,15 +93,17 @@ ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err
     };
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
         if (!(reals[i].v >= reals[i].lo && reals[i].v <= reals[i].hi)) /* NaN is neither */
-            return ct_fail(err, CT_EINVAL, reals[i].name, "expected a %s from %g to %g, found %g", reals[i].name, reals[i].lo,
-                           reals[i].hi, reals[i].v);
+            return ct_fail(err, CT_EINVAL, reals[i].name, "expected a %s from %g to %g, found %g", reals[i].name,
+                           reals[i].lo, reals[i].hi, reals[i].v);
     for (size_t i = 0; i < how->n_bias; i++) {
         if (how->bias[i].id < 0 || how->bias[i].id >= vocab)
-            return ct_fail(err, CT_EINVAL, "logit bias", "expected a logit bias for an id from 0 to %d, found %d", vocab - 1,
-                           how->bias[i].id);
+            return ct_fail(err, CT_EINVAL, "logit bias", "expected a logit bias for an id from 0 to %d, found %d",
+                           vocab - 1, how->bias[i].id);
         if (isnan(how->bias[i].bias) || how->bias[i].bias == INFINITY)
-            return ct_fail(err, CT_EINVAL, "logit bias", "expected a number or minus infinity (never) as logit bias of id %d, "
-                           "found %g", how->bias[i].id, (double)how->bias[i].bias);
+            return ct_fail(err, CT_EINVAL, "logit bias",
+                           "expected a number or minus infinity (never) as logit bias of id %d, "
+                           "found %g",
+                           how->bias[i].id, (double)how->bias[i].bias);
     }
     return CT_OK;
 }
@@ -113,13 +115,13 @@ ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err
  * same bits; the limit is taken on the bits, because a comparison makes a branch of it. */
 static inline float exp_minus(float y)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    const float magic = 12582912.0f;  /* 1.5 * 2^23: adding it rounds to an integer */
     const int32_t limit = 0x42ae0000; /* 87 */
     int32_t over = (int32_t)ct_bits_from_f32(y) - limit;
     float x = -ct_f32_from_bits((uint32_t)(limit + (over & over >> 31)));
     float n = (x * 1.44269504f + magic) - magic;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact in products */
-    float p = 1.9875691500e-4f; /* coefficients: Cephes' expf, minimax on [-ln2/2, ln2/2] */
+    float p = 1.9875691500e-4f;                            /* coefficients: Cephes' expf, minimax on [-ln2/2, ln2/2] */
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -228,7 +230,10 @@ static int32_t keep_largest(struct choice *c, int32_t n, int32_t k)
     return kept;
 }
 
-static bool before(struct choice a, struct choice b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+static bool before(struct choice a, struct choice b)
+{
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
 
 /* Heap sort, best first: in place, without the allocation that qsort may make. */
 static void sink(struct choice *c, int32_t i, int32_t n)
@@ -290,7 +295,8 @@ static int32_t select_top(ct_sampler *s, const float *x, int32_t k)
 /* ---- penalties ---- */
 
 /* Only tokens of the history and of the bias list differ from the model's logits. Returns what to sample from. */
-static const float *adjusted(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history, size_t n)
+static const float *adjusted(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history,
+                             size_t n)
 {
     if (how->penalty_last >= 0 && n > (size_t)how->penalty_last) {
         history += n - (size_t)how->penalty_last;
@@ -401,8 +407,8 @@ static int32_t draw_one(ct_sampler *s, const float *x, float max, const ct_sampl
     return s->choice[last].id;
 }
 
-ct_status ct_sample(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history, size_t n_history,
-                    uint64_t draw, int32_t *token, double *logprob, ct_error *err)
+ct_status ct_sample(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history,
+                    size_t n_history, uint64_t draw, int32_t *token, double *logprob, ct_error *err)
 {
     ct_status st = ct_sampling_check(how, s->vocab, err);
     if (st != CT_OK)

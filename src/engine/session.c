@@ -12,8 +12,8 @@ struct ct_session {
     const ct_gemma *model;
     ct_batch *batch;
     ct_sampler *sampler;
-    int32_t *ids;        /* [context] the history */
-    ct_batch_row *rows;  /* [chunk] */
+    int32_t *ids;       /* [context] the history */
+    ct_batch_row *rows; /* [chunk] */
     int32_t context, chunk;
     const float *logits; /* of the last token, inside the batch; NULL when there are none */
     bool last_decoded;   /* role of the last row */
@@ -23,8 +23,13 @@ struct ct_session {
 static ct_batch_options batch_options(const ct_session_options *opt, int32_t context)
 {
     int32_t chunk = opt->chunk > 0 ? opt->chunk : CT_CHUNK;
-    return (ct_batch_options){.sequences = 1, .context = context, .chunk = chunk < context ? chunk : context,
-                              .max_out = opt->max_out, .exact = opt->exact, .type_k = opt->type_k, .type_v = opt->type_v};
+    return (ct_batch_options){.sequences = 1,
+                              .context = context,
+                              .chunk = chunk < context ? chunk : context,
+                              .max_out = opt->max_out,
+                              .exact = opt->exact,
+                              .type_k = opt->type_k,
+                              .type_v = opt->type_v};
 }
 
 static size_t host_bytes(const ct_gemma *m, int32_t context, int32_t chunk)
@@ -33,8 +38,8 @@ static size_t host_bytes(const ct_gemma *m, int32_t context, int32_t chunk)
            sizeof(ct_session);
 }
 
-size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads, size_t *local,
-                       size_t *global, size_t *rest)
+size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads,
+                       size_t *local, size_t *global, size_t *rest)
 {
     ct_batch_options o = batch_options(opt, context);
     size_t step, host = host_bytes(m, context, o.chunk), total;
@@ -45,7 +50,8 @@ size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t
 }
 
 /* The longest context, in whole pages, that needs at most `room` bytes; 0 if not even a page does. */
-static int32_t longest_context(const ct_gemma *m, const ct_session_options *opt, int32_t threads, size_t room, int32_t most)
+static int32_t longest_context(const ct_gemma *m, const ct_session_options *opt, int32_t threads, size_t room,
+                               int32_t most)
 {
     int32_t lo = 0, hi = most / CT_KV_PAGE; /* lo fits, hi + 1 does not or is too long */
     while (lo < hi) {
@@ -64,22 +70,27 @@ static ct_status choose_context(int32_t *context, const ct_gemma *m, const ct_se
     int32_t trained = m->cfg.context, want = opt->context > 0 ? opt->context : trained;
     size_t room = ct_memory_available();
     if (opt->context < 0 || opt->context > trained)
-        return ct_fail(err, CT_EINVAL, "context", "expected a context of at most the %d positions the model was trained for, "
-                       "found %d", trained, opt->context);
+        return ct_fail(err, CT_EINVAL, "context",
+                       "expected a context of at most the %d positions the model was trained for, "
+                       "found %d",
+                       trained, opt->context);
     size_t need = ct_session_need(m, opt, want, threads, NULL, NULL, NULL);
     *context = want;
     if (room == 0 || need <= room)
         return CT_OK;
     int32_t fits = longest_context(m, opt, threads, room, want);
     if (opt->context > 0 || fits == 0)
-        return ct_fail(err, CT_ENOMEM, "context", "a context of %d positions needs %.2f GB, but %.2f GB of memory are free: "
-                       "%d positions would fit%s", want, (double)need * 1e-9, (double)room * 1e-9, fits,
+        return ct_fail(err, CT_ENOMEM, "context",
+                       "a context of %d positions needs %.2f GB, but %.2f GB of memory are free: "
+                       "%d positions would fit%s",
+                       want, (double)need * 1e-9, (double)room * 1e-9, fits,
                        fits > 0 ? "; or take a smaller type of cache" : "");
     *context = fits;
     return CT_OK;
 }
 
-ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt, ct_error *err)
+ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt,
+                            ct_error *err)
 {
     ct_session_options o = opt ? *opt : (ct_session_options){.type_k = -1, .type_v = -1};
     int32_t context = 0;
@@ -136,8 +147,8 @@ static ct_status pass_on(void *arg, int32_t row, const float *logits)
 }
 
 /* One step of n <= chunk rows. The history follows the cache, whatever the step returns. */
-static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last, ct_logits_fn *on_logits,
-                      void *arg, ct_error *err)
+static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last,
+                      ct_logits_fn *on_logits, void *arg, ct_error *err)
 {
     struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0)};
     for (int32_t i = 0; i < n; i++)
@@ -160,10 +171,12 @@ ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool deco
         return ct_fail(err, CT_EINVAL, NULL, "expected at least one token to feed, found none");
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= vocab)
-            return ct_fail(err, CT_EINVAL, NULL, "expected token ids from 0 to %d, found %d at index %zu", vocab - 1, ids[i], i);
+            return ct_fail(err, CT_EINVAL, NULL, "expected token ids from 0 to %d, found %d at index %zu", vocab - 1,
+                           ids[i], i);
     if (n > (size_t)(s->context - used))
-        return ct_fail(err, CT_ECONTEXT, "context", "%zu tokens do not fit: %d of the context's %d positions are used%s", n, used,
-                       s->context, s->context < s->model->cfg.context ? "; try a longer context" : "");
+        return ct_fail(err, CT_ECONTEXT, "context",
+                       "%zu tokens do not fit: %d of the context's %d positions are used%s", n, used, s->context,
+                       s->context < s->model->cfg.context ? "; try a longer context" : "");
     int32_t most = decode ? 1 : s->chunk;
     for (size_t done = 0; done < n;) {
         if (stop && *stop && done > 0)
@@ -189,17 +202,21 @@ static ct_status blame(ct_session *s, ct_error *err)
     int32_t layer = ct_batch_blame(s->batch, 0, s->ids[at], s->last_decoded);
     static const char advice[] = "the weights are damaged, or of a type that cannot hold them";
     if (layer < 0)
-        return ct_fail(err, CT_ENUMERIC, "the embedding", "NaN or infinity at position %d, first in the embedding of token %d: "
-                       "%s", at, s->ids[at], advice);
+        return ct_fail(err, CT_ENUMERIC, "the embedding",
+                       "NaN or infinity at position %d, first in the embedding of token %d: "
+                       "%s",
+                       at, s->ids[at], advice);
     if (layer == layers)
-        return ct_fail(err, CT_ENUMERIC, "the final norm or head", "NaN or infinity at position %d, first in the final norm or "
-                       "the head: %s", at, advice);
+        return ct_fail(err, CT_ENUMERIC, "the final norm or head",
+                       "NaN or infinity at position %d, first in the final norm or "
+                       "the head: %s",
+                       at, advice);
     char where[CT_ERROR_WHERE];
     ct_error name;
     ct_fail(&name, CT_OK, NULL, "layer %d", layer);
     memcpy(where, name.text, sizeof where);
-    return ct_fail(err, CT_ENUMERIC, where, "NaN or infinity at position %d, first behind layer %d (of 0 to %d): %s", at, layer,
-                   layers - 1, advice);
+    return ct_fail(err, CT_ENUMERIC, where, "NaN or infinity at position %d, first behind layer %d (of 0 to %d): %s",
+                   at, layer, layers - 1, advice);
 }
 
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err)

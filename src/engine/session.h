@@ -28,8 +28,8 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
 void ct_session_free(ct_session *s);
 /* Bytes that a session of this context (> 0) reserves: cache of local and of global layers, everything else; parts may be
  * NULL. Reads only cfg, backend and ops of m, so it can be asked before weights are loaded. */
-size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads, size_t *local,
-                       size_t *global, size_t *rest);
+size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads,
+                       size_t *local, size_t *global, size_t *rest);
 
 /* Feeds n tokens as prompt rows (or, decode = true, one by one as decode rows: slow, for measuring accuracy), after what is
  * there. ECONTEXT, before anything is changed, when they do not fit. on_logits, if not NULL, gets the logits of every fed token
@@ -47,7 +47,8 @@ ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *toke
 /* Feeds one token as a decode row and makes its logits. ECONTEXT when the context is full. */
 ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err);
 
-const float *ct_session_logits(const ct_session *s); /* [vocab], NULL before the first feed and after one that was ended */
+const float *ct_session_logits(
+    const ct_session *s); /* [vocab], NULL before the first feed and after one that was ended */
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
 const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_length of them */

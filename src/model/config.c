@@ -16,15 +16,13 @@ static const struct size {
     int32_t layers, dim, heads, kv_heads, head_dim, ffn, window, context;
     double rope_factor; /* on global layers */
 } sizes[] = {
-    {"270m", 18, 640, 4, 1, 256, 2048, 512, 32768, 1},
-    {"1b", 26, 1152, 4, 1, 256, 6912, 512, 32768, 1},
-    {"4b", 34, 2560, 8, 4, 256, 10240, 1024, 131072, 8},
-    {"12b", 48, 3840, 16, 8, 256, 15360, 1024, 131072, 8},
+    {"270m", 18, 640, 4, 1, 256, 2048, 512, 32768, 1},      {"1b", 26, 1152, 4, 1, 256, 6912, 512, 32768, 1},
+    {"4b", 34, 2560, 8, 4, 256, 10240, 1024, 131072, 8},    {"12b", 48, 3840, 16, 8, 256, 15360, 1024, 131072, 8},
     {"27b", 62, 5376, 32, 16, 128, 21504, 1024, 131072, 8},
 };
 
 #define LAYERS_27B 62
-#define TEXT_VOCAB 262144 /* ids of Gemma's tokenizer; 262144 itself is the image soft token, the rest padding */
+#define TEXT_VOCAB 262144   /* ids of Gemma's tokenizer; 262144 itself is the image soft token, the rest padding */
 #define MAX_SPARE_ROWS 4096 /* 64 in Google's 4b and up; more means another tokenizer */
 
 /* Integer hyperparameters with their ranges: far beyond Google's sizes, yet no product of them can overflow an int32. */
@@ -76,9 +74,10 @@ static ct_status check_architecture(const ct_tensors *t, ct_error *err)
                        ct_tensors_path(t));
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (ct_str_is(arch, others[i].name))
-            return ct_fail(err, CT_EUNSUPPORTED, "general.architecture",
-                           "expected a model of architecture 'gemma3', found '%s' (%s): carat runs Gemma 3 and nothing else",
-                           others[i].name, others[i].why);
+            return ct_fail(
+                err, CT_EUNSUPPORTED, "general.architecture",
+                "expected a model of architecture 'gemma3', found '%s' (%s): carat runs Gemma 3 and nothing else",
+                others[i].name, others[i].why);
     if (!ct_str_is(arch, "gemma3"))
         return ct_fail(err, CT_EUNSUPPORTED, "general.architecture",
                        "expected a model of architecture 'gemma3', found '%.*s': carat runs Gemma 3 and nothing else",
@@ -96,7 +95,8 @@ static ct_status check_architecture(const ct_tensors *t, ct_error *err)
                        pooling != 0 ? "gemma3.pooling_type is set" : "its attention looks both ways");
     if (parts > 1)
         return ct_fail(err, CT_EUNSUPPORTED, "split.count",
-                       "expected a model in one file, found one of %u parts: join them first (gguf-split --merge)", parts);
+                       "expected a model in one file, found one of %u parts: join them first (gguf-split --merge)",
+                       parts);
     return CT_OK;
 }
 
@@ -106,12 +106,14 @@ static ct_status check_architecture(const ct_tensors *t, ct_error *err)
 static ct_status read_u32(const ct_tensors *t, const char *key, uint32_t *v, ct_error *err)
 {
     const ct_kv_pair *p = ct_tensors_kv(t, key);
-    if (p == NULL || p->type != CT_KV_ARRAY || (p->elem_type != CT_KV_U32 && p->elem_type != CT_KV_I32) || p->count == 0)
+    if (p == NULL || p->type != CT_KV_ARRAY || (p->elem_type != CT_KV_U32 && p->elem_type != CT_KV_I32) ||
+        p->count == 0)
         return ct_kv_u32(t, key, v, err);
     memcpy(v, p->data, 4);
     for (uint64_t i = 1; i < p->count; i++)
         if (memcmp(p->data + i * 4, p->data, 4) != 0)
-            return ct_fail(err, CT_EUNSUPPORTED, key, "expected one value of %s for all layers, found different ones", key);
+            return ct_fail(err, CT_EUNSUPPORTED, key, "expected one value of %s for all layers, found different ones",
+                           key);
     return CT_OK;
 }
 
@@ -122,8 +124,9 @@ static ct_status read_field(ct_config *cfg, const struct field *f, const ct_tens
     if (st != CT_OK)
         return st;
     if (v < (uint32_t)f->lo || v > (uint32_t)f->hi || v % (uint32_t)f->multiple != 0)
-        return ct_fail(err, CT_EFORMAT, f->key, "expected %s from %d to %d%s%.0d, found %u: the metadata is damaged or not Gemma 3's",
-                       f->key, f->lo, f->hi, f->multiple > 1 ? " in steps of " : "", f->multiple > 1 ? f->multiple : 0, v);
+        return ct_fail(err, CT_EFORMAT, f->key,
+                       "expected %s from %d to %d%s%.0d, found %u: the metadata is damaged or not Gemma 3's", f->key,
+                       f->lo, f->hi, f->multiple > 1 ? " in steps of " : "", f->multiple > 1 ? f->multiple : 0, v);
     int32_t value = (int32_t)v;
     memcpy((char *)cfg + f->at, &value, sizeof value);
     return CT_OK;
@@ -140,8 +143,8 @@ static const struct size *size_by_layers(int32_t layers)
 static const struct size *size_by_shape(const ct_config *c)
 {
     const struct size *s = size_by_layers(c->layers);
-    bool same = s && s->dim == c->dim && s->heads == c->heads && s->kv_heads == c->kv_heads && s->head_dim == c->head_dim &&
-                s->ffn == c->ffn;
+    bool same = s && s->dim == c->dim && s->heads == c->heads && s->kv_heads == c->kv_heads &&
+                s->head_dim == c->head_dim && s->ffn == c->ffn;
     return same ? s : NULL;
 }
 
@@ -181,8 +184,8 @@ static ct_status read_integers(ct_config *cfg, const ct_tensors *t, ct_error *er
             continue;
         }
         if (!fill_in(cfg, f, t, size_by_shape(cfg))) /* the shape is read by then */
-            return ct_fail(err, CT_ENOTFOUND, f->key, "the key %s is missing from '%s': not a whole Gemma 3 file", f->key,
-                           ct_tensors_path(t));
+            return ct_fail(err, CT_ENOTFOUND, f->key, "the key %s is missing from '%s': not a whole Gemma 3 file",
+                           f->key, ct_tensors_path(t));
     }
     if (cfg->heads % cfg->kv_heads != 0)
         return ct_fail(err, CT_EFORMAT, "gemma3.attention.head_count_kv",
@@ -190,13 +193,15 @@ static ct_status read_integers(ct_config *cfg, const ct_tensors *t, ct_error *er
                        cfg->kv_heads);
     if (cfg->heads * cfg->head_dim % 32 != 0)
         return ct_fail(err, CT_EFORMAT, "gemma3.attention.key_length",
-                       "expected heads times head size to be a multiple of 32, found %d times %d", cfg->heads, cfg->head_dim);
+                       "expected heads times head size to be a multiple of 32, found %d times %d", cfg->heads,
+                       cfg->head_dim);
     uint32_t value_length = (uint32_t)cfg->head_dim;
     if ((st = read_u32(t, "gemma3.attention.value_length", &value_length, err)) != CT_OK)
         return st;
     if (value_length != (uint32_t)cfg->head_dim)
         return ct_fail(err, CT_EUNSUPPORTED, "gemma3.attention.value_length",
-                       "expected gemma3.attention.value_length to be the key_length %d, found %u", cfg->head_dim, value_length);
+                       "expected gemma3.attention.value_length to be the key_length %d, found %u", cfg->head_dim,
+                       value_length);
     return CT_OK;
 }
 
@@ -229,8 +234,8 @@ static ct_status read_pattern(ct_config *cfg, const ct_tensors *t, ct_error *err
             bool ok;
             cfg->global[i] = !element_is_true(p, (uint64_t)i, &ok) || cfg->window == 0;
             if (!ok)
-                return ct_fail(err, CT_EFORMAT, key, "expected %s as a number or a list of true and false, found another type",
-                               key);
+                return ct_fail(err, CT_EFORMAT, key,
+                               "expected %s as a number or a list of true and false, found another type", key);
         }
         return CT_OK;
     }
@@ -250,7 +255,8 @@ static ct_status in_range(const char *key, double v, double lo, double hi, ct_er
 {
     if (v >= lo && v <= hi) /* false for NaN */
         return CT_OK;
-    return ct_fail(err, CT_EFORMAT, key, "expected %s from %g to %g, found %g: the metadata is damaged", key, lo, hi, v);
+    return ct_fail(err, CT_EFORMAT, key, "expected %s from %g to %g, found %g: the metadata is damaged", key, lo, hi,
+                   v);
 }
 
 /* The first of two spellings that is there. */
@@ -271,8 +277,10 @@ static ct_status read_rope(ct_config *cfg, const ct_tensors *t, const struct siz
     cfg->theta_global = 1e6;
     cfg->theta_local = 1e4;
     cfg->rope_factor = 1;
-    if ((st = read_real(t, "gemma3.rope.freq_base", "gemma3.rope.global.freq_base", &cfg->theta_global, 1, 1e12, err)) ||
-        (st = read_real(t, "gemma3.rope.freq_base_swa", "gemma3.rope.local.freq_base", &cfg->theta_local, 1, 1e12, err)) ||
+    if ((st = read_real(t, "gemma3.rope.freq_base", "gemma3.rope.global.freq_base", &cfg->theta_global, 1, 1e12,
+                        err)) ||
+        (st = read_real(t, "gemma3.rope.freq_base_swa", "gemma3.rope.local.freq_base", &cfg->theta_local, 1, 1e12,
+                        err)) ||
         (st = ct_kv_string(t, type_key, &type, err)))
         return st;
     if (type.len > 0 && !ct_str_is(type, "linear") && !ct_str_is(type, "none"))
@@ -305,8 +313,8 @@ static ct_status read_softcap(ct_config *cfg, const ct_tensors *t, const struct 
         cap = attn_cap = 0;
     }
     if (attn_cap != 0)
-        return ct_fail(err, CT_EUNSUPPORTED, attention, "expected no soft-capping of attention, found %s = %g", attention,
-                       attn_cap);
+        return ct_fail(err, CT_EUNSUPPORTED, attention, "expected no soft-capping of attention, found %s = %g",
+                       attention, attn_cap);
     cfg->softcap = (float)cap;
     return CT_OK;
 }
@@ -314,7 +322,8 @@ static ct_status read_softcap(ct_config *cfg, const ct_tensors *t, const struct 
 static ct_status read_reals(ct_config *cfg, const ct_tensors *t, ct_error *err)
 {
     static const char eps_key[] = "gemma3.attention.layer_norm_rms_epsilon";
-    const struct size *google = size_by_layers(cfg->layers); /* fine-tunes may have another width of ffn, never of depth */
+    const struct size *google = size_by_layers(
+        cfg->layers); /* fine-tunes may have another width of ffn, never of depth */
     double eps = 1e-6;
     if (!has(t, eps_key))
         CT_WARN(cfg, "%s is missing; 1e-6 taken, as all of Gemma 3 has", eps_key);
@@ -348,11 +357,13 @@ static ct_status read_vocab(ct_config *cfg, const ct_tensors *t, ct_error *err)
     const ct_tensor *e = ct_tensors_find(t, "token_embd.weight");
     if (e == NULL)
         return ct_fail(err, CT_ENOTFOUND, "token_embd.weight",
-                       "tensor 'token_embd.weight' is missing from '%s': not a whole Gemma 3 text model", ct_tensors_path(t));
+                       "tensor 'token_embd.weight' is missing from '%s': not a whole Gemma 3 text model",
+                       ct_tensors_path(t));
     if (e->n_dims != 2 || e->ne[0] != (size_t)cfg->dim)
-        return ct_fail(err, CT_EFORMAT, "token_embd.weight",
-                       "tensor 'token_embd.weight' should be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]",
-                       cfg->dim, e->ne[1], e->ne[0]);
+        return ct_fail(
+            err, CT_EFORMAT, "token_embd.weight",
+            "tensor 'token_embd.weight' should be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]",
+            cfg->dim, e->ne[1], e->ne[0]);
     if (e->ne[1] < 2 || e->ne[1] > (1u << 21))
         return ct_fail(err, CT_EFORMAT, "token_embd.weight", "expected 2 to %u rows of 'token_embd.weight', found %zu",
                        1u << 21, e->ne[1]);
@@ -368,9 +379,11 @@ static ct_status read_vocab(ct_config *cfg, const ct_tensors *t, ct_error *err)
         n--;
     uint64_t rows = e->ne[1];
     if (n < 2 || n > rows + 1 || n + MAX_SPARE_ROWS < rows)
-        return ct_fail(err, CT_EFORMAT, "tokenizer.ggml.tokens",
-                       "expected about as many tokens as the embedding has rows, found %llu tokens and %llu rows: tokenizer and "
-                       "weights are not of the same model", (unsigned long long)tokens->count, (unsigned long long)rows);
+        return ct_fail(
+            err, CT_EFORMAT, "tokenizer.ggml.tokens",
+            "expected about as many tokens as the embedding has rows, found %llu tokens and %llu rows: tokenizer and "
+            "weights are not of the same model",
+            (unsigned long long)tokens->count, (unsigned long long)rows);
     if (n == rows + 1) {
         CT_WARN(cfg, "the tokenizer has one token more than the embedding has rows (%llu); it cannot be used",
                 (unsigned long long)rows);

@@ -66,8 +66,8 @@ static ct_rows select_rows(const ct_gemma *m, ct_ctx *c, ct_step *s, ct_view *x,
     return some;
 }
 
-bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
-                       int32_t n_out, ct_watch_fn *watch, void *watch_arg)
+bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv,
+                       const int32_t *out, int32_t n_out, ct_watch_fn *watch, void *watch_arg)
 {
     const ct_config *g = &m->cfg;
     const ct_ops *op = m->ops;

@@ -38,19 +38,19 @@ void ct_gemma_free(ct_gemma *m);
 /* Memory of one step's activations for up to max_rows rows, of which max_out at a time give logits. The views point into
  * the struct itself: it must not be moved. */
 typedef struct ct_step {
-    ct_buffer buf;      /* activations; views into it */
-    ct_arena scratch;   /* the ops' */
+    ct_buffer buf;    /* activations; views into it */
+    ct_arena scratch; /* the ops' */
     int32_t max_rows, max_out;
     ct_view x, h, q, k, v, att, gate, up, branch; /* [max_rows, D D H*d K*d K*d H*d F F D] */
     ct_view cs_global, cs_local;                  /* [max_rows, d] */
-    ct_view sel;        /* [max_rows, D] the residual of the selected rows only */
-    ct_view top;        /* after a forward: the last residual of the rows of `out`, in x or in sel */
-    ct_view logits;     /* [max_out, embed_rows]: read the first vocab columns only */
+    ct_view sel;                                  /* [max_rows, D] the residual of the selected rows only */
+    ct_view top;    /* after a forward: the last residual of the rows of `out`, in x or in sel */
+    ct_view logits; /* [max_out, embed_rows]: read the first vocab columns only */
 } ct_step;
 
 /* bytes is exactly what create takes; it reads only cfg, backend and ops of m, so it answers before any weight is loaded. */
-ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads,
-                         ct_error *err);
+ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
+                         int32_t threads, ct_error *err);
 void ct_step_free(ct_step *s, const ct_gemma *m);
 size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads);
 
@@ -65,8 +65,8 @@ void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, c
 
 /* The same in two halves, for more wanted rows than logits fit: the layers (n_out up to max_rows), leaving s->top[n_out, D];
  * then the head on rows first .. first + n of it (n <= max_out), as often as needed. layers returns false if watch ended it. */
-bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
-                       int32_t n_out, ct_watch_fn *watch, void *watch_arg);
+bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv,
+                       const int32_t *out, int32_t n_out, ct_watch_fn *watch, void *watch_arg);
 void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t first, int32_t n);
 
 #endif

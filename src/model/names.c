@@ -5,14 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROW(name, is_layer, is_optional, rows, cols, use, field)                                                       \
-    {name, is_layer, is_optional, rows, cols, CT_WEIGHT_##use, field}
+#define ROW(name, is_layer, is_optional, rows, cols, use, field)        \
+    {                                                                   \
+        name, is_layer, is_optional, rows, cols, CT_WEIGHT_##use, field \
+    }
 #define MODEL(name, rows, cols, use, field) ROW(name, false, false, rows, cols, use, offsetof(ct_gemma, field))
 #define LAYER(name, rows, cols, use, field) ROW(name, true, false, rows, cols, use, offsetof(ct_layer, field))
 
 static const ct_name table[] = {
     MODEL("token_embd", 'V', 'D', EMBED, embed),
-    ROW("output", false, true, 'V', 'D', MATRIX, offsetof(ct_gemma, head)), /* usually absent: the embedding is the head */
+    ROW("output", false, true, 'V', 'D', MATRIX,
+        offsetof(ct_gemma, head)), /* usually absent: the embedding is the head */
     MODEL("output_norm", '1', 'D', VECTOR, norm),
     LAYER("attn_norm", '1', 'D', VECTOR, attn_norm),
     LAYER("attn_q", 'q', 'D', MATRIX, q),
@@ -52,21 +55,25 @@ int32_t ct_name_dim(const ct_config *cfg, char letter)
     }
 }
 
-static ct_status missing(const ct_tensors *t, const char *name, int32_t layer, int32_t rows, int32_t cols, ct_error *err)
+static ct_status missing(const ct_tensors *t, const char *name, int32_t layer, int32_t rows, int32_t cols,
+                         ct_error *err)
 {
     char fused[CT_NAME_MAX];
     snprintf(fused, sizeof fused, "blk.%d.attn_qkv.weight", layer);
     if (layer >= 0 && ct_tensors_find(t, fused))
-        return ct_fail(err, CT_EUNSUPPORTED, fused,
-                       "expected separate attn_q, attn_k and attn_v, found the fused tensor '%s': convert the file without "
-                       "fusing", fused);
-    return ct_fail(err, CT_ENOTFOUND, name,
-                   "tensor '%s' [%d, %d] is missing from '%s': the file is cut, split or not a whole Gemma 3 text model", name,
-                   rows, cols, ct_tensors_path(t));
+        return ct_fail(
+            err, CT_EUNSUPPORTED, fused,
+            "expected separate attn_q, attn_k and attn_v, found the fused tensor '%s': convert the file without "
+            "fusing",
+            fused);
+    return ct_fail(
+        err, CT_ENOTFOUND, name,
+        "tensor '%s' [%d, %d] is missing from '%s': the file is cut, split or not a whole Gemma 3 text model", name,
+        rows, cols, ct_tensors_path(t));
 }
 
-ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer, const ct_config *cfg,
-                       ct_error *err)
+ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer,
+                       const ct_config *cfg, ct_error *err)
 {
     char name[CT_NAME_MAX];
     ct_name_format(n, layer, name);
@@ -76,10 +83,11 @@ ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name
     if (found == NULL)
         return n->optional ? CT_OK : missing(t, name, n->per_layer ? layer : -1, rows, cols, err);
     if (found->ne[0] != (size_t)cols || found->ne[1] != (size_t)rows || found->ne[2] != 1 || found->ne[3] != 1)
-        return ct_fail(err, CT_EFORMAT, name,
-                       "tensor '%s' should be [%d, %d] by the file's own metadata, found [%zu, %zu%s]: metadata and weights "
-                       "are not of the same model", name, rows, cols, found->ne[1], found->ne[0],
-                       found->n_dims > 2 ? ", ..." : "");
+        return ct_fail(
+            err, CT_EFORMAT, name,
+            "tensor '%s' should be [%d, %d] by the file's own metadata, found [%zu, %zu%s]: metadata and weights "
+            "are not of the same model",
+            name, rows, cols, found->ne[1], found->ne[0], found->n_dims > 2 ? ", ..." : "");
     return CT_OK;
 }
 
@@ -126,20 +134,22 @@ static ct_status check_strangers(ct_config *cfg, const ct_tensors *t, ct_error *
             continue; /* the vision tower that Ollama keeps in the same file */
         bool ours = known(name, &layer);
         if (layer >= cfg->layers)
-            return ct_fail(err, CT_EFORMAT, "gemma3.block_count",
-                           "gemma3.block_count says %d layers, but the file has a tensor '%.*s': metadata and weights are not "
-                           "of the same model", cfg->layers, width, name.data);
+            return ct_fail(
+                err, CT_EFORMAT, "gemma3.block_count",
+                "gemma3.block_count says %d layers, but the file has a tensor '%.*s': metadata and weights are not "
+                "of the same model",
+                cfg->layers, width, name.data);
         if (ours)
             continue;
         if (name.len > 5 && memcmp(name.data + name.len - 5, ".bias", 5) == 0)
-            return ct_fail(err, CT_EUNSUPPORTED, NULL, "expected Gemma 3, which has no biases, found the tensor '%.*s'", width,
-                           name.data);
+            return ct_fail(err, CT_EUNSUPPORTED, NULL, "expected Gemma 3, which has no biases, found the tensor '%.*s'",
+                           width, name.data);
         if (strangers++ == 0)
             first = name;
     }
     if (strangers > 0)
-        CT_WARN(cfg, "%d tensor%s not part of Gemma 3 ignored, the first is '%.*s'", strangers, strangers == 1 ? "" : "s",
-                first.len < 60 ? (int)first.len : 60, first.data);
+        CT_WARN(cfg, "%d tensor%s not part of Gemma 3 ignored, the first is '%.*s'", strangers,
+                strangers == 1 ? "" : "s", first.len < 60 ? (int)first.len : 60, first.data);
     return CT_OK;
 }
 

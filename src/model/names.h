@@ -9,10 +9,10 @@
 #define CT_NAME_MAX 64
 
 typedef struct ct_name {
-    const char *gguf;   /* without "blk.N." and ".weight" */
-    bool per_layer;     /* field is an offset into ct_layer, else into ct_gemma */
+    const char *gguf; /* without "blk.N." and ".weight" */
+    bool per_layer;   /* field is an offset into ct_layer, else into ct_gemma */
     bool optional;
-    char rows, cols;    /* letters of ct_name_dim; rows 1 = a vector */
+    char rows, cols; /* letters of ct_name_dim; rows 1 = a vector */
     ct_weight_use use;
     size_t field;
 } ct_name;
@@ -25,17 +25,17 @@ void ct_name_format(const ct_name *n, int32_t layer, char out[CT_NAME_MAX]);
 int32_t ct_name_dim(const ct_config *cfg, char letter);
 
 /* Finds a tensor and proves its shape. *out is NULL with CT_OK for an optional one that is not there. */
-ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer, const ct_config *cfg,
-                       ct_error *err);
+ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer,
+                       const ct_config *cfg, ct_error *err);
 /* All of them; and nothing in the file that would change the result is left unread. Adds warnings for what is ignored. */
 ct_status ct_names_check(ct_config *cfg, const ct_tensors *t, ct_error *err);
 
 /* A sentence for cfg->warnings, formatted as ct_fail does; dropped when the list is full. */
-#define CT_WARN(cfg, ...)                                                                                              \
-    do {                                                                                                               \
-        ct_error warning_;                                                                                             \
-        ct_fail(&warning_, CT_OK, NULL, __VA_ARGS__);                                                                  \
-        ct_config_warn(cfg, &warning_);                                                                                \
+#define CT_WARN(cfg, ...)                             \
+    do {                                              \
+        ct_error warning_;                            \
+        ct_fail(&warning_, CT_OK, NULL, __VA_ARGS__); \
+        ct_config_warn(cfg, &warning_);               \
     } while (0)
 void ct_config_warn(ct_config *cfg, const ct_error *sentence);
 

@@ -6,7 +6,7 @@
 #define ALIGN_ELEMS 16
 
 struct layout {
-    ct_step *s;    /* views are set here; may be a throw-away */
+    ct_step *s; /* views are set here; may be a throw-away */
     size_t bytes;
 };
 
@@ -48,8 +48,14 @@ static size_t scratch_bytes(const ct_gemma *m, int32_t n, int32_t context, int32
     int32_t q = c->heads * c->head_dim, widest = c->dim > c->ffn ? c->dim : c->ffn;
     if (q > widest)
         widest = q;
-    ct_limits l = {.rows = n, .max_cols = widest, .max_out = widest, .heads = c->heads, .kv_heads = c->kv_heads,
-                   .head_dim = c->head_dim, .context = context, .threads = threads};
+    ct_limits l = {.rows = n,
+                   .max_cols = widest,
+                   .max_out = widest,
+                   .heads = c->heads,
+                   .kv_heads = c->kv_heads,
+                   .head_dim = c->head_dim,
+                   .context = context,
+                   .threads = threads};
     return m->backend->scratch_bytes(&l);
 }
 
@@ -59,8 +65,8 @@ size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32
     return lay_out(&s, m, max_rows, max_out) + scratch_bytes(m, max_rows, context, threads);
 }
 
-ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads,
-                         ct_error *err)
+ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
+                         int32_t threads, ct_error *err)
 {
     *s = (ct_step){0};
     size_t bytes = lay_out(s, m, max_rows, max_out), scratch = scratch_bytes(m, max_rows, context, threads);

@@ -25,15 +25,17 @@ static ct_status check_vector(const ct_weight *w, const uint8_t *src, ct_error *
     float v[STEP];
     size_t bytes;
     if (w->dtype->quantized || !ct_row_bytes(w->dtype, STEP, &bytes))
-        return ct_fail(err, CT_EUNSUPPORTED, w->name, "expected the norm weight '%s' in f32, f16 or bf16, found %s", w->name,
-                       w->dtype->name);
+        return ct_fail(err, CT_EUNSUPPORTED, w->name, "expected the norm weight '%s' in f32, f16 or bf16, found %s",
+                       w->name, w->dtype->name);
     for (int32_t i = 0; i < w->cols; i += STEP) {
         int32_t n = w->cols - i < STEP ? w->cols - i : STEP;
         ct_row_decode(w->dtype, v, src + (size_t)(i / STEP) * bytes, (size_t)n);
         for (int32_t j = 0; j < n; j++)
             if (!isfinite(v[j]))
-                return ct_fail(err, CT_ENUMERIC, w->name, "expected finite weights, found %s in element %d of '%s': the file is "
-                               "damaged or was badly trained", isnan(v[j]) ? "NaN" : "infinity", i + j, w->name);
+                return ct_fail(err, CT_ENUMERIC, w->name,
+                               "expected finite weights, found %s in element %d of '%s': the file is "
+                               "damaged or was badly trained",
+                               isnan(v[j]) ? "NaN" : "infinity", i + j, w->name);
     }
     return CT_OK;
 }
@@ -57,8 +59,10 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, ct_er
     if (w->use == CT_WEIGHT_VECTOR && (st = check_vector(w, src, err)) != CT_OK)
         return st;
     if (!m->backend->supports(w->dtype, w->use))
-        return ct_fail(err, CT_EUNSUPPORTED, w->name, "backend %s cannot compute with '%s', which is %s: try another backend or "
-                       "quantization", m->backend->name, w->name, w->dtype->name);
+        return ct_fail(err, CT_EUNSUPPORTED, w->name,
+                       "backend %s cannot compute with '%s', which is %s: try another backend or "
+                       "quantization",
+                       m->backend->name, w->name, w->dtype->name);
     bool in_place = false;
     if ((st = m->backend->weight_load(w, src, l->pool, &in_place, err)) != CT_OK)
         return st;
@@ -117,7 +121,8 @@ void ct_gemma_free(ct_gemma *m)
     for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
         for (int32_t layer = 0; layer < (n->per_layer ? m->cfg.layers : 1); layer++)
             if (!n->per_layer || m->layers)
-                m->backend->weight_free(field_of(m, n, layer)); /* a weight never loaded is all zero, which frees to nothing */
+                m->backend->weight_free(
+                    field_of(m, n, layer)); /* a weight never loaded is all zero, which frees to nothing */
     ct_free(m->layers);
     *m = (ct_gemma){0};
 }

@@ -87,8 +87,8 @@ static inline ct_session *open_session(const loaded *m, int32_t context, int32_t
 {
     ct_error err;
     ct_session *s;
-    ct_session_options opt = {.context = context, .chunk = chunk, .max_out = max_out, .exact = exact, .type_k = -1,
-                              .type_v = -1};
+    ct_session_options opt = {
+        .context = context, .chunk = chunk, .max_out = max_out, .exact = exact, .type_k = -1, .type_v = -1};
     expect_ok(ct_session_create(&s, &m->gemma, m->pool, &opt, &err), &err);
     return s;
 }

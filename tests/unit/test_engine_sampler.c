@@ -174,9 +174,10 @@ static void draws_follow_the_distribution(void **state)
     struct naive v[N];
     ct_sampler *s;
     assert_int_equal(ct_sampler_create(&s, N, NULL), CT_OK);
-    static const ct_sampling hows[] = {{.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 77},
-                                       {.temperature = 2, .top_k = 12, .top_p = 0.9, .repeat_penalty = 1, .seed = 5},
-                                       {.temperature = 0.8, .top_p = 0.97, .min_p = 0.02, .repeat_penalty = 1, .seed = 1}};
+    static const ct_sampling hows[] = {
+        {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 77},
+        {.temperature = 2, .top_k = 12, .top_p = 0.9, .repeat_penalty = 1, .seed = 5},
+        {.temperature = 0.8, .top_p = 0.97, .min_p = 0.02, .repeat_penalty = 1, .seed = 1}};
     for (size_t h = 0; h < 3; h++) {
         random_logits(x, N, 3 + h, false);
         for (int32_t i = 0; i < N; i++)
@@ -231,15 +232,25 @@ static void penalties_follow_their_formulas(void **state)
     ct_error err;
     int32_t token;
     assert_int_equal(ct_sampler_create(&s, N, NULL), CT_OK);
-    ct_sampling how = {.temperature = 0, .top_p = 1, .repeat_penalty = 2, .presence_penalty = 0.25, .frequency_penalty = 0.5,
+    ct_sampling how = {.temperature = 0,
+                       .top_p = 1,
+                       .repeat_penalty = 2,
+                       .presence_penalty = 0.25,
+                       .frequency_penalty = 0.5,
                        .penalty_last = -1};
     const struct {
         int32_t id, last;
         float logit;
         double want;
     } cases[] = {
-        {7, -1, 8, 8 / 2.0 - 0.25 - 1.5}, {7, -1, -8, -16 - 0.25 - 1.5}, {9, -1, 8, 4 - 0.25 - 0.5}, {8, -1, 0, -0.75},
-        {8, 1, 8, 3.25},                  {9, 1, 8, 8},                  {7, 4, 8, 4 - 0.25 - 0.5}, {7, 0, 8, 8},
+        {7, -1, 8, 8 / 2.0 - 0.25 - 1.5},
+        {7, -1, -8, -16 - 0.25 - 1.5},
+        {9, -1, 8, 4 - 0.25 - 0.5},
+        {8, -1, 0, -0.75},
+        {8, 1, 8, 3.25},
+        {9, 1, 8, 8},
+        {7, 4, 8, 4 - 0.25 - 0.5},
+        {7, 0, 8, 8},
         {3, -1, 8, 8},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -392,10 +403,10 @@ static void sampling_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(greedy_ties_go_to_the_lower_id), cmocka_unit_test(sets_match_a_naive_sampler),
-        cmocka_unit_test(draws_follow_the_distribution),  cmocka_unit_test(same_seed_same_tokens),
+        cmocka_unit_test(greedy_ties_go_to_the_lower_id),  cmocka_unit_test(sets_match_a_naive_sampler),
+        cmocka_unit_test(draws_follow_the_distribution),   cmocka_unit_test(same_seed_same_tokens),
         cmocka_unit_test(penalties_follow_their_formulas), cmocka_unit_test(bias_moves_and_bans),
-        cmocka_unit_test(bad_numbers_are_errors),         cmocka_unit_test(logsumexp_is_exact),
+        cmocka_unit_test(bad_numbers_are_errors),          cmocka_unit_test(logsumexp_is_exact),
         cmocka_unit_test(sampling_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

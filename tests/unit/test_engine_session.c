@@ -28,7 +28,8 @@ static struct rows new_rows(const loaded *m)
     return r;
 }
 
-static void feed_all(const loaded *m, struct rows *r, const int32_t *ids, int32_t n, int32_t chunk, bool decode, bool exact)
+static void feed_all(const loaded *m, struct rows *r, const int32_t *ids, int32_t n, int32_t chunk, bool decode,
+                     bool exact)
 {
     ct_error err;
     ct_session *s = open_session(m, 512, chunk, 8, exact);
@@ -106,7 +107,8 @@ static void unwanted_rows_change_nothing(void **state)
         feed_all(&m, &all, ids, n, 32, false, false);
         ct_session *s = open_session(&m, 512, 32, 1, false);
         expect_ok(ct_session_feed(s, ids, (size_t)n, false, NULL, NULL, NULL, &err), &err);
-        assert_memory_equal(ct_session_logits(s), all.data + (size_t)(n - 1) * (size_t)all.vocab, (size_t)all.vocab * 4);
+        assert_memory_equal(ct_session_logits(s), all.data + (size_t)(n - 1) * (size_t)all.vocab,
+                            (size_t)all.vocab * 4);
         ct_session_free(s);
         free(all.data);
         unload_model(&m);
@@ -127,7 +129,8 @@ static void neighbours_change_nothing(void **state)
         size_t bytes = (size_t)vocab * 4;
         float *alone[S];
         ct_batch *one, *many;
-        ct_batch_options opt = {.sequences = 1, .context = 512, .chunk = CHUNK, .max_rows = 64, .type_k = -1, .type_v = -1};
+        ct_batch_options opt = {
+            .sequences = 1, .context = 512, .chunk = CHUNK, .max_rows = 64, .type_k = -1, .type_v = -1};
         for (int32_t s = 0; s < S; s++) { /* each alone */
             make_ids(ids[s], MAX, 100 + (uint32_t)s, vocab);
             alone[s] = malloc(bytes * STEPS);
@@ -170,8 +173,10 @@ static void neighbours_change_nothing(void **state)
             int32_t n = 0;
             for (int32_t o = 0; o < S; o++)
                 for (int32_t s = order[o], j = 0; j < per_step[s]; j++)
-                    row[n++] = (ct_batch_row){.seq = s, .token = ids[s][ct_batch_length(many, s) + j],
-                                              .decode = per_step[s] == 1, .want = j == per_step[s] - 1};
+                    row[n++] = (ct_batch_row){.seq = s,
+                                              .token = ids[s][ct_batch_length(many, s) + j],
+                                              .decode = per_step[s] == 1,
+                                              .want = j == per_step[s] - 1};
             expect_ok(ct_batch_step(many, row, n, NULL, NULL, &err), &err);
             for (int32_t o = 0; o < S; o++)
                 if (memcmp(ct_batch_logits(many, o), (char *)alone[order[o]] + bytes * (size_t)i, bytes) != 0)
@@ -343,8 +348,8 @@ static void session_limits(void **state)
     assert_null(ct_session_logits(s));
     ct_session_reset(s);
     volatile int stop = 0;
-    expect_fail(ct_session_feed(s, ids, 20, false, stop_at_9, (void *)(uintptr_t)&stop, &stop, &err), CT_EINTERRUPTED, &err,
-                "12 of 20");
+    expect_fail(ct_session_feed(s, ids, 20, false, stop_at_9, (void *)(uintptr_t)&stop, &stop, &err), CT_EINTERRUPTED,
+                &err, "12 of 20");
     assert_int_equal(ct_session_length(s), 12);
     expect_ok(ct_session_feed(s, ids + 12, 8, false, NULL, NULL, NULL, &err), &err);
     ct_session_free(s);
@@ -372,7 +377,8 @@ static void sizes_are_arithmetic(void **state)
         load_tiny(&m, backends[b], 2);
         for (size_t i = 0; i < 6; i++)
             for (size_t j = 0; j < 3; j++) {
-                ct_session_options opt = {.context = contexts[i], .chunk = chunks[j], .type_k = CT_BF16, .type_v = CT_F32};
+                ct_session_options opt = {
+                    .context = contexts[i], .chunk = chunks[j], .type_k = CT_BF16, .type_v = CT_F32};
                 size_t local, global, rest;
                 size_t need = ct_session_need(&m.gemma, &opt, contexts[i], 2, &local, &global, &rest);
                 assert_int_equal(need, local + global + rest);
@@ -383,11 +389,13 @@ static void sizes_are_arithmetic(void **state)
 
                 ct_step step;
                 expect_ok(ct_step_create(&step, &m.gemma, chunks[j], 1, contexts[i], 2, &err), &err);
-                assert_int_equal(step.buf.bytes + step.scratch.size, ct_step_bytes(&m.gemma, chunks[j], 1, contexts[i], 2));
+                assert_int_equal(step.buf.bytes + step.scratch.size,
+                                 ct_step_bytes(&m.gemma, chunks[j], 1, contexts[i], 2));
                 ct_step_free(&step, &m.gemma);
                 ct_kvcache kc;
                 expect_ok(ct_kvcache_create(&kc, &m.gemma, 3, contexts[i], chunks[j], CT_F16, CT_F16, &err), &err);
-                assert_int_equal(kc.buf.bytes, ct_kvcache_bytes(&m.gemma, 3, contexts[i], chunks[j], CT_F16, CT_F16, NULL, NULL));
+                assert_int_equal(kc.buf.bytes,
+                                 ct_kvcache_bytes(&m.gemma, 3, contexts[i], chunks[j], CT_F16, CT_F16, NULL, NULL));
                 assert_true(kc.ring_pages * CT_KV_PAGE >= W - 1 + chunks[j] || kc.ring_pages == kc.seq_pages);
                 ct_kvcache_free(&kc);
             }
@@ -407,7 +415,8 @@ static void prefix_is_kept(void **state)
     ct_session *s = open_session(&m, 512, 16, 1, false), *fresh = open_session(&m, 512, 16, 1, false);
     static const struct {
         int32_t stored, common, kept;
-    } cases[] = {{100, 60, 60}, {100, 100, 99}, {100, 0, 0}, {300, 290, 290}, {300, 210, 210}, {300, 206, 0}, {300, 100, 0}};
+    } cases[] = {{100, 60, 60},   {100, 100, 99}, {100, 0, 0},  {300, 290, 290},
+                 {300, 210, 210}, {300, 206, 0},  {300, 100, 0}};
     /* the ring has 2 pages: of 300 positions it holds 192 on; 206 - 15 = 191 is gone */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int32_t common = cases[i].common, n = common == 100 ? 100 : common + 30;
@@ -531,12 +540,12 @@ static void allocations_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_change_nothing),     cmocka_unit_test(decoding_equals_prefill),
+        cmocka_unit_test(chunks_change_nothing),        cmocka_unit_test(decoding_equals_prefill),
         cmocka_unit_test(unwanted_rows_change_nothing), cmocka_unit_test(neighbours_change_nothing),
-        cmocka_unit_test(batch_refuses_rows),        cmocka_unit_test(threads_change_nothing),
-        cmocka_unit_test(decoding_allocates_nothing), cmocka_unit_test(session_limits),
-        cmocka_unit_test(sizes_are_arithmetic),      cmocka_unit_test(prefix_is_kept),
-        cmocka_unit_test(nan_names_its_layer),       cmocka_unit_test(allocations_may_fail),
+        cmocka_unit_test(batch_refuses_rows),           cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(decoding_allocates_nothing),   cmocka_unit_test(session_limits),
+        cmocka_unit_test(sizes_are_arithmetic),         cmocka_unit_test(prefix_is_kept),
+        cmocka_unit_test(nan_names_its_layer),          cmocka_unit_test(allocations_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

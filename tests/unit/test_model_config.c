@@ -13,8 +13,8 @@ enum { D = 64, F = 96, H = 4, K = 2, HD = 16, V = 40 };
 typedef struct change {
     const char *what;
     enum { END, WITHOUT, U32, F32, BOOL, STR, BOOLS, U32S, TENSOR } kind;
-    double v;        /* number, or rows of a tensor */
-    double w;        /* cols of a tensor; count of an array */
+    double v; /* number, or rows of a tensor */
+    double w; /* cols of a tensor; count of an array */
     const char *s;
 } change;
 
@@ -124,9 +124,11 @@ static void write_model(const char *path, const struct spec *s)
     static const struct {
         const char *name;
         char rows, cols;
-    } names[] = {{"attn_norm", 0, 'D'}, {"attn_q", 'q', 'D'}, {"attn_k", 'k', 'D'}, {"attn_v", 'k', 'D'}, {"attn_q_norm", 0, 'd'},
-                 {"attn_k_norm", 0, 'd'}, {"attn_output", 'D', 'q'}, {"post_attention_norm", 0, 'D'}, {"ffn_norm", 0, 'D'},
-                 {"ffn_gate", 'F', 'D'}, {"ffn_up", 'F', 'D'}, {"ffn_down", 'D', 'F'}, {"post_ffw_norm", 0, 'D'}};
+    } names[] = {
+        {"attn_norm", 0, 'D'},    {"attn_q", 'q', 'D'},    {"attn_k", 'k', 'D'},      {"attn_v", 'k', 'D'},
+        {"attn_q_norm", 0, 'd'},  {"attn_k_norm", 0, 'd'}, {"attn_output", 'D', 'q'}, {"post_attention_norm", 0, 'D'},
+        {"ffn_norm", 0, 'D'},     {"ffn_gate", 'F', 'D'},  {"ffn_up", 'F', 'D'},      {"ffn_down", 'D', 'F'},
+        {"post_ffw_norm", 0, 'D'}};
     for (int32_t l = 0; l < s->layers; l++)
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
             char name[64];
@@ -187,7 +189,8 @@ static void a_plain_file(void **state)
     assert_int_equal(c.embed_rows, V);
     assert_int_equal(c.window, 16);
     assert_int_equal(c.context, 4096);
-    assert_true(c.eps == 1e-6f && c.softcap == 0 && c.rope_factor == 1 && c.theta_global == 1e6 && c.theta_local == 1e4);
+    assert_true(c.eps == 1e-6f && c.softcap == 0 && c.rope_factor == 1 && c.theta_global == 1e6 &&
+                c.theta_local == 1e4);
     assert_true(c.attn_scale == 0.25f && c.embed_scale == 8);
     for (int32_t i = 0; i < 7; i++)
         assert_int_equal(c.global[i], i == 5);
@@ -243,7 +246,8 @@ static void spellings_and_gaps(void **state)
 
     expect_ok(read_changed(&c, 62, NULL, &err), &err); /* 27b's depth: the scale of the width per head */
     assert_true(fabsf(c.attn_scale - 0.25f) < 1e-7f);  /* 64 / 4 = 16, as the head size here */
-    const change heads[] = {{"gemma3.attention.head_count", U32S, H, 62, NULL}, {"gemma3.attention.head_count_kv", U32S, K, 62, NULL}, {0}};
+    const change heads[] = {
+        {"gemma3.attention.head_count", U32S, H, 62, NULL}, {"gemma3.attention.head_count_kv", U32S, K, 62, NULL}, {0}};
     expect_ok(read_changed(&c, 62, heads, &err), &err);
     assert_int_equal(c.heads, H);
     const change uneven[] = {{"gemma3.attention.head_count_kv", U32S, K, 7, "last differs"}, {0}};
@@ -281,8 +285,10 @@ static void sizes_have_names(void **state)
         int32_t globals, window, context;
         double factor;
         float scale;
-    } cases[] = {{"270m:q4_0", "270m", 3, 512, 32768, 1, 0.0625f}, {"1b:q4_0", "1b", 4, 512, 32768, 1, 0.0625f},
-                 {"4b:q4_0", "4b", 5, 1024, 131072, 8, 0.0625f}, {"12b:q4_0", "12b", 8, 1024, 131072, 8, 0.0625f},
+    } cases[] = {{"270m:q4_0", "270m", 3, 512, 32768, 1, 0.0625f},
+                 {"1b:q4_0", "1b", 4, 512, 32768, 1, 0.0625f},
+                 {"4b:q4_0", "4b", 5, 1024, 131072, 8, 0.0625f},
+                 {"12b:q4_0", "12b", 8, 1024, 131072, 8, 0.0625f},
                  {"27b:q4_0", "27b", 10, 1024, 131072, 8, 0.0771516749f}};
     for (size_t i = 0; i < 5; i++) {
         ct_tensors *t;
@@ -328,9 +334,17 @@ static void vocabularies(void **state)
         int32_t rows, vocab; /* vocab 0: refused */
         const char *warning;
     } cases[] = {
-        {0, 40, 40, NULL},        {40, 40, 40, NULL},      {40, 104, 40, NULL}, {41, 40, 40, "one token more"},
-        {42, 40, 0, NULL},        {40, 5000, 0, NULL},     {1, 40, 0, NULL},    {0, 262208, 262144, NULL},
-        {262144, 262208, 262144, NULL}, {262145, 262144, 262144, NULL}, {262145, 262208, 262144, NULL},
+        {0, 40, 40, NULL},
+        {40, 40, 40, NULL},
+        {40, 104, 40, NULL},
+        {41, 40, 40, "one token more"},
+        {42, 40, 0, NULL},
+        {40, 5000, 0, NULL},
+        {1, 40, 0, NULL},
+        {0, 262208, 262144, NULL},
+        {262144, 262208, 262144, NULL},
+        {262145, 262144, 262144, NULL},
+        {262145, 262208, 262144, NULL},
         {262208, 262208, 262151, NULL}, /* from 262151 on of type unused; before that, tokens that somebody added */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -414,8 +428,9 @@ static void numbers_out_of_range(void **state)
             const change ch[] = {{reals[i].key, F32, reals[i].v[j], 0, NULL}, {0}};
             expect_fail(read_changed(&c, 1, ch, &err), CT_EFORMAT, &err, reals[i].key);
         }
-    static const char *const needed[] = {"gemma3.block_count", "gemma3.embedding_length", "gemma3.feed_forward_length",
-                                         "gemma3.attention.head_count", "gemma3.attention.head_count_kv", "gemma3.context_length"};
+    static const char *const needed[] = {
+        "gemma3.block_count",          "gemma3.embedding_length",        "gemma3.feed_forward_length",
+        "gemma3.attention.head_count", "gemma3.attention.head_count_kv", "gemma3.context_length"};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const change ch[] = {{needed[i], WITHOUT, 0, 0, NULL}, {0}};
         expect_fail(read_changed(&c, 1, ch, &err), CT_ENOTFOUND, &err, needed[i]);
@@ -431,9 +446,9 @@ static void numbers_out_of_range(void **state)
 static void tensors_against_metadata(void **state)
 {
     (void)state;
-    static const char *const per_layer[] = {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm",
-                                            "attn_output", "post_attention_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down",
-                                            "post_ffw_norm"};
+    static const char *const per_layer[] = {
+        "attn_norm",           "attn_q",   "attn_k",   "attn_v", "attn_q_norm", "attn_k_norm",  "attn_output",
+        "post_attention_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down",    "post_ffw_norm"};
     ct_config c;
     ct_error err;
     for (size_t i = 0; i < sizeof per_layer / sizeof per_layer[0]; i++) {
@@ -461,7 +476,8 @@ static void tensors_against_metadata(void **state)
     const change stranger[] = {{"something.weight", TENSOR, 4, 4, "more"}, {0}};
     expect_ok(read_changed(&c, 1, stranger, &err), &err);
     expect_warning(&c, "something.weight");
-    const change fused[] = {{"blk.0.attn_q.weight", WITHOUT, 0, 0, NULL}, {"blk.0.attn_qkv.weight", TENSOR, 128, D, "more"}, {0}};
+    const change fused[] = {
+        {"blk.0.attn_q.weight", WITHOUT, 0, 0, NULL}, {"blk.0.attn_qkv.weight", TENSOR, 128, D, "more"}, {0}};
     expect_fail(read_changed(&c, 1, fused, &err), CT_EUNSUPPORTED, &err, "attn_qkv");
 }
 

@@ -183,7 +183,8 @@ static void a_model_knows_its_size(void **state)
     bool needs;
     ct_gemma m;
     expect_ok(ct_pool_create(&pool, 1, &err), &err);
-    expect_fail(ct_gemma_load(&m, t, ct_backend_get("ref"), "avx9000", pool, &needs, &err), CT_EUNSUPPORTED, &err, "avx9000");
+    expect_fail(ct_gemma_load(&m, t, ct_backend_get("ref"), "avx9000", pool, &needs, &err), CT_EUNSUPPORTED, &err,
+                "avx9000");
     ct_pool_free(pool);
     ct_tensors_close(t);
 }
