@@ -124,8 +124,8 @@ def load_tokenizer(path, without=()):
 
 
 def make_tokenizer(args, peer):
-    """Plain text: pieces that the model file marks as control are taken out of Hugging Face's added tokens, so that they are
-    spelled with other pieces; user-defined ones (runs of newlines, HTML tags) stay."""
+    """Plain text: control pieces (what the model file or Hugging Face marks as such) are taken out of the added tokens, so
+    that other pieces spell them; user-defined ones (runs of newlines, HTML tags) stay."""
     from gguf import GGUFReader
 
     fields = GGUFReader(args.model).fields
@@ -133,6 +133,7 @@ def make_tokenizer(args, peer):
     pieces = fields["tokenizer.ggml.tokens"].contents()
     control = {p for p, t in zip(pieces, types) if t == 3}
     whole = load_tokenizer(args.tokenizer)
+    control |= {t.content for t in whole.get_added_tokens_decoder().values() if t.special}
     plain = load_tokenizer(args.tokenizer, control)
     cases, odd = [], []
     for text in TEXTS:

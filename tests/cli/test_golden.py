@@ -133,10 +133,12 @@ def log_probs(carat, model, prompt, *options):
 def test_rounded(carat, model, prompts, path, options):
     """A path that rounds, against its simulation: path is "bf16" or "int8"."""
     limit = SPREAD * max(p[path]["top"] for p in prompts)
-    limit_nll = SPREAD * max(p[path]["nll_per_id"] for p in prompts)
+    # A sum of n - 1 independent errors grows with the root of n - 1: so must the limit of their mean shrink.
+    nll_unit = SPREAD * max(p[path]["nll_per_id"] * math.sqrt(p["n"] - 1) for p in prompts)
     results = [(p, log_probs(carat, model, p, *options)) for p in prompts]
     results = [(p, r) for p, r in results if r is not None]
     for p, (worst, _, per_id) in results:
+        limit_nll = nll_unit / math.sqrt(max(p["n"] - 1, 1))
         check(
             worst <= limit,
             f"{p['name']} {' '.join(options)}: a log-probability is off by {worst:.4f}, limit {limit:.4f}",
@@ -152,9 +154,10 @@ def test_rounded(carat, model, prompts, path, options):
             rms <= TOGETHER * simulated,
             f"{' '.join(options)}: rms {rms:.4f} over {len(results)} prompts, limit {TOGETHER * simulated:.4f}",
         )
+        nll = max(r[2] * math.sqrt(max(p["n"] - 1, 1)) for p, r in results)
         print(
             f"logits {' '.join(options)}: {len(results)} prompts, worst {max(r[0] for _, r in results):.4f} of {limit:.4f}, "
-            f"rms {rms:.4f} of {TOGETHER * simulated:.4f}, nll per id {max(r[2] for _, r in results):.4f} of {limit_nll:.4f}"
+            f"rms {rms:.4f} of {TOGETHER * simulated:.4f}, nll {nll:.4f} of {nll_unit:.4f}"
         )
 
 
