@@ -213,22 +213,43 @@ static ct_status check_ids(const ct_subject *who, const int32_t *ids, size_t n, 
     return CT_OK;
 }
 
-static void best_of(const float *logits, int32_t v, double z, ct_top *top, size_t n)
+static int by_logprob(const void *a, const void *b)
 {
+    const ct_top *x = a, *y = b;
+    return x->logprob != y->logprob ? (x->logprob < y->logprob) - (x->logprob > y->logprob)
+                                    : (x->id > y->id) - (x->id < y->id);
+}
+
+/* The n likeliest, best first, ties by id: candidates are collected in top itself, which is kept a sorted prefix. Beyond
+ * INSERT of them moving the tail costs more than sorting the whole vocabulary. */
+static ct_status best_of(const float *logits, int32_t v, double z, ct_top *top, size_t n, ct_error *err)
+{
+    enum { INSERT = 256 };
     size_t have = 0;
-    for (int32_t id = 0; id < v && n > 0; id++) {
-        double lp = (double)logits[id] - z;
-        if (have == n && lp <= top[n - 1].logprob)
-            continue;
-        size_t at = have < n ? have++ : n - 1;
-        while (at > 0 && top[at - 1].logprob < lp) {
-            top[at] = top[at - 1];
-            at--;
+    if (n > INSERT) {
+        ct_top *all = ct_alloc((size_t)v * sizeof *all);
+        if (all == NULL)
+            return ct_fail(err, CT_ENOMEM, "top", "out of memory for the log-probabilities of %d tokens", v);
+        for (int32_t id = 0; id < v; id++)
+            all[id] = (ct_top){id, (double)logits[id] - z};
+        qsort(all, (size_t)v, sizeof *all, by_logprob);
+        have = n < (size_t)v ? n : (size_t)v;
+        memcpy(top, all, have * sizeof *all);
+        ct_free(all);
+    } else {
+        for (int32_t id = 0; id < v && n > 0; id++) {
+            double lp = (double)logits[id] - z;
+            if (have == n && lp <= top[n - 1].logprob)
+                continue;
+            size_t at = have < n ? have++ : n - 1;
+            for (; at > 0 && top[at - 1].logprob < lp; at--)
+                top[at] = top[at - 1];
+            top[at] = (ct_top){id, lp};
         }
-        top[at] = (ct_top){id, lp};
     }
     for (; have < n; have++)
         top[have] = (ct_top){-1, -INFINITY};
+    return CT_OK;
 }
 
 ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t from, bool exact, int32_t type_k,
@@ -259,8 +280,8 @@ ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t f
         st = not_a_number(err, (int32_t)n - 1);
         goto done;
     }
-    if (top)
-        best_of(last, v, w.soft.za, top, n_top);
+    if (top && (st = best_of(last, v, w.soft.za, top, n_top, err)) != CT_OK)
+        goto done;
     if (mean_logprob)
         *mean_logprob = w.scored ? -w.nll / (double)w.scored : 0;
     if (weakest)

@@ -132,6 +132,7 @@ typedef struct buffer { /* grows; a failed growth is remembered in `failed` and 
 void put(buffer *b, const char *s, size_t n);
 void putz(buffer *b, const char *s);
 void putf(buffer *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void put_clean(buffer *b, const char *s); /* control characters as spaces: a file's names reach a terminal */
 void buffer_free(buffer *b);
 /* Writes it to stdout, or to a file by way of a temporary name. -1 or a status. */
 int buffer_print(const buffer *b);

@@ -134,12 +134,21 @@ static void types(buffer *b, carat_inspection *i)
     }
 }
 
+/* A column of names. */
+static void name(buffer *b, const char *s)
+{
+    size_t n = strlen(s);
+    putz(b, "  ");
+    put_clean(b, s);
+    putf(b, "%*s", n < 44 ? (int)(45 - n) : 1, "");
+}
+
 static int as_text(buffer *b, const args *a, carat_inspection *i)
 {
     const carat_model_info *m = carat_inspection_info(i);
     const char *refused = carat_inspection_verdict(i);
     char bytes[24];
-    putz(b, m->path);
+    put_clean(b, m->path);
     putf(b, ": %s, %s\n", m->format, human_bytes(bytes, (double)m->file_bytes));
     if (m->layers > 0) {
         putf(b, "  Gemma 3 %s, %.1f M parameters, %s\n", m->size[0] ? m->size : "of a size of its own",
@@ -152,12 +161,12 @@ static int as_text(buffer *b, const args *a, carat_inspection *i)
     }
     if (refused) {
         putz(b, "  carat would refuse it: ");
-        putz(b, refused);
+        put_clean(b, refused);
         putz(b, "\n");
     }
     for (int32_t k = 0; k < m->n_warnings; k++) {
         putz(b, "  warning: ");
-        putz(b, m->warnings[k]);
+        put_clean(b, m->warnings[k]);
         putz(b, "\n");
     }
     if (!a->memory) {
@@ -167,9 +176,8 @@ static int as_text(buffer *b, const args *a, carat_inspection *i)
         for (size_t k = 0; k < carat_inspection_keys(i); k++) {
             const char *key, *value;
             carat_inspection_key(i, k, &key, &value);
-            putf(b, "  %-44s ", key);
-            for (const char *p = value; *p; p++) /* a chat template has many lines: one here */
-                put(b, (unsigned char)*p < 0x20 ? " " : p, 1);
+            name(b, key);
+            put_clean(b, value); /* a chat template has many lines: one here */
             putz(b, "\n");
         }
         putf(b, "\ntensors:\n");
@@ -180,7 +188,8 @@ static int as_text(buffer *b, const args *a, carat_inspection *i)
             carat_inspection_tensor(i, k, &t);
             for (int32_t d = t.n_dims - 1; d >= 0; d--)
                 at += (size_t)snprintf(shape + at, sizeof shape - at, d > 0 ? "%zu x " : "%zu", t.ne[d]);
-            putf(b, "  %-44s %-6s %-18s %10s\n", t.name, t.type, shape, human_bytes(bytes, (double)t.bytes));
+            name(b, t.name);
+            putf(b, "%-6s %-18s %10s\n", t.type, shape, human_bytes(bytes, (double)t.bytes));
         }
     }
     return refused ? -1 : memory_table(b, a, i);

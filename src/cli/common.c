@@ -80,7 +80,6 @@ void signals_start(void)
     sigemptyset(&sa.sa_mask);
     sa.sa_flags = SA_RESTART;
     sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
     signal(SIGPIPE, SIG_DFL); /* a reader that has gone ends the program quietly, as it does cat's */
 }
 

@@ -47,6 +47,12 @@ void putf(buffer *b, const char *fmt, ...)
         put(b, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 }
 
+void put_clean(buffer *b, const char *s)
+{
+    for (; *s; s++)
+        put(b, (unsigned char)*s < 0x20 || *s == 0x7f ? " " : s, 1);
+}
+
 void buffer_free(buffer *b)
 {
     ct_free(b->data);
