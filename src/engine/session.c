@@ -74,6 +74,8 @@ static ct_status choose_context(int32_t *context, const ct_gemma *m, const ct_se
                        "expected a context of at most the %d positions the model was trained for, "
                        "found %d",
                        trained, opt->context);
+    if (opt->context == 0)
+        room -= room / 8; /* who did not ask for so much leaves something to others */
     size_t need = ct_session_need(m, opt, want, threads, NULL, NULL, NULL);
     *context = want;
     if (room == 0 || need <= room)
