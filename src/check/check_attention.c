@@ -383,7 +383,7 @@ static void windows(ct_check *t, const ct_dtype pair[2])
                 s.ring = ring;
                 s.sequences = 3;
                 s.prompt_sequences = (int32_t)ct_check_draw(t, 3);
-                s.depth[0] = depths[i] - 1;
+                s.depth[0] = depths[i] > 0 ? depths[i] - 1 : 0;
                 s.depth[1] = ring ? depths[(i + 3) % 6] : depths[(i + 1) % 4];
                 s.depth[2] = depths[i];
                 s.count[0] = s.prompt_sequences > 0 ? 1 + (int32_t)ct_check_draw(t, 70) : 1;

@@ -1,7 +1,7 @@
 /* What the checks of operations share: cases, guarded operands, fills, weights, verdicts. Private to this room.
  *
  * A case goes: ct_check_case; operands by ct_check_in/out/inout and ct_check_weight_load; the operation on the backend and on
- * ref; ct_check_guard on every operand; ct_check_value on every output. The first two words of memory around an operand are
+ * ref; ct_check_guard on every operand; ct_check_value on every output. The memory around an operand, and between its rows, is
  * its guard: bytes that read as NaN in every float type, and must be untouched afterwards. */
 #ifndef CT_CHECK_HARNESS_H
 #define CT_CHECK_HARNESS_H

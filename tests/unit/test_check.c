@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/half.h"
 #include "check/check.h"
 
 #define SEED 20240613
@@ -135,11 +136,31 @@ static void attention_window(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, c
     good->attention(c, o, q, kv, rows, &off);
 }
 
-static void attention_group(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, const ct_rows *rows, const ct_attn *how)
+static void attention_scale(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, const ct_rows *rows, const ct_attn *how)
 {
     ct_attn off = *how;
     off.scale *= 1.0f + 0x1p-6f;
     good->attention(c, o, q, kv, rows, &off);
+}
+
+/* Queries in one bf16 plane: good enough for prompts, not for rows that must be exact. */
+static void attention_one_plane(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, const ct_rows *rows,
+                                const ct_attn *how)
+{
+    float saved[8192];
+    for (int32_t r = 0; r < rows->n; r++) {
+        ct_view qr = q, or = o;
+        float *row = ct_view_row(q, r);
+        ct_rows one = {.n = 1, .token = rows->token + r, .pos = rows->pos + r, .seq = rows->seq + r};
+        qr.off += (size_t)r * q.stride * sizeof(float);
+        or.off += (size_t)r * o.stride * sizeof(float);
+        qr.rows = or.rows = 1;
+        memcpy(saved, row, (size_t)q.cols * sizeof(float));
+        for (int32_t j = 0; j < q.cols; j++)
+            row[j] = ct_bf16_to_f32(ct_f32_to_bf16(row[j]));
+        good->attention(c, or, qr, kv, &one, how);
+        memcpy(row, saved, (size_t)q.cols * sizeof(float));
+    }
 }
 
 static void store_truncates(ct_ctx *c, ct_view k, ct_view v, const ct_kv *kv, const ct_rows *rows)
@@ -224,7 +245,8 @@ static void test_faults_are_found(void **state)
     FAULT(rmsnorm, norm_past_end, "wrote");
     FAULT(geglu, geglu_changes_input, "changed its input up");
     FAULT(attention, attention_window, NULL);
-    FAULT(attention, attention_group, NULL);
+    FAULT(attention, attention_scale, NULL);
+    FAULT(attention, attention_one_plane, "exact");
     FAULT(kv_store, store_truncates, NULL);
     FAULT(rope_table, rope_table_f32, NULL);
 #undef FAULT
