@@ -319,6 +319,8 @@ int cmd_run(args *a)
         status = report(&r);
     if (status < 0 && a->stats)
         stats(&r);
+    if (status < 0 && a->max_tokens == -2 && strcmp(r.stop, "length") == 0 && isatty(STDERR_FILENO))
+        note(a, "stopped after %d tokens; -n asks for more, -n -1 for all there is", DEFAULT_TOKENS);
     if (status < 0 && strcmp(r.stop, "context") == 0)
         note(a, "the context of %d tokens is full: the text ends here; -c asks for a larger one",
              carat_session_context(r.s));
