@@ -92,9 +92,9 @@ typedef struct ct_kv {
 /* What an op is given besides its operands. One per session or batch; one thread at a time. */
 typedef struct ct_ctx {
     ct_pool *pool;
-    ct_arena *scratch; /* for the duration of one op; sized by scratch_bytes */
-    bool exact;        /* prompt rows take the exact path too */
-    void *stream;      /* the backend's own */
+    ct_arena *scratch;        /* for the duration of one op; sized by scratch_bytes */
+    bool exact;               /* prompt rows take the exact path too */
+    void *stream;             /* the backend's own */
     const struct ct_ops *ops; /* the table that is being called: must be set, ops find their kernels through it */
 } ct_ctx;
 

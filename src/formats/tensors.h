@@ -51,7 +51,8 @@ typedef struct ct_tensor {
     int32_t n_dims; /* 1..4 */
     size_t ne[4];   /* ne[0] is contiguous (the row, "in"); unused ones are 1 */
     size_t n_elems;
-    const uint8_t *data; /* bytes long; aligned only as the file aligns it. NULL in a synthetic model: ct_tensor_bytes */
+    const uint8_t
+        *data; /* bytes long; aligned only as the file aligns it. NULL in a synthetic model: ct_tensor_bytes */
     size_t bytes;
 } ct_tensor;
 
