@@ -1,7 +1,8 @@
 #!/bin/sh
 # Measures carat and llama.cpp, in turn, on the same file: decode, prompts, time to first token, memory.
 #
-#   scripts/measure_peers.sh [-m MODEL] [-t THREADS] [-r REPEATS] [-o RECORD.json] [--alone] [--perplexity WIKI.test.raw] [--patience S]
+#   scripts/measure_peers.sh [-m MODEL] [-t THREADS] [-r REPEATS] [-o RECORD.json] [--alone]
+#       [--perplexity WIKI.test.raw] [--patience S] [--tests tg128,pp512,pp2048]
 #
 # llama.cpp is llama-cpp-python from PyPI, compiled for this machine (GGML_NATIVE) in a virtual environment of its own:
 # $CARAT_PEERS_VENV where that is set, else build/peers if `scripts/deps peers` made it, else ~/.cache/carat/peers, made now
@@ -24,11 +25,12 @@ output=
 perplexity=
 chunks=40
 patience=180
+tests=tg128,pp512,pp2048
 while [ $# -gt 0 ]; do
     case $1 in
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --alone) carat=; shift; continue ;;
-    -m | -t | -r | -o | --perplexity | --chunks | --patience) [ $# -gt 1 ] || die "$1 wants a value" ;;
+    -m | -t | -r | -o | --perplexity | --chunks | --patience | --tests) [ $# -gt 1 ] || die "$1 wants a value" ;;
     *) die "unknown argument '$1' (see --help)" ;;
     esac
     case $1 in
@@ -39,6 +41,7 @@ while [ $# -gt 0 ]; do
     --perplexity) perplexity=$2 ;;
     --chunks) chunks=$2 ;;
     --patience) patience=$2 ;;
+    --tests) tests=$2 ;;
     esac
     shift 2
 done
@@ -74,7 +77,7 @@ if [ -z "$output" ]; then
     mkdir -p "$root/bench"
     output=$root/bench/$(date +%Y-%m)-${cpu:-$(uname -m)}.json
 fi
-set -- --python "$venv/bin/python" --model "$model" --threads "$threads" --repeats "$repeats" --output "$output" --patience "$patience"
+set -- --python "$venv/bin/python" --model "$model" --threads "$threads" --repeats "$repeats" --output "$output" --patience "$patience" --tests "$tests"
 [ -z "$carat" ] || set -- "$@" --carat "$carat"
 [ -z "$perplexity" ] || set -- "$@" --perplexity "$perplexity" --chunks "$chunks"
 exec python3 "$here/peers/measure.py" "$@"

@@ -38,13 +38,13 @@ def busy_seconds():
 
 class Watch:
     """Takes samples again while other work takes more than QUIET cores: with as many threads as cores, one neighbour
-    halves any engine's speed. After some tries the sample is kept as it is; how noisy each was is in the record.
-    """
+    halves any engine's speed. When patience (seconds of retaken samples and waits, in all) is used up, samples are kept
+    as they are; how noisy each was is in the record."""
 
-    QUIET, TRIES = 0.08, 6
+    QUIET = 0.08
 
-    def __init__(self):
-        self.others = []
+    def __init__(self, patience):
+        self.others, self.patience = [], patience
 
     def take(self, sample, llama=None):
         """sample() -> anything; llama: the peer's process, whose core-seconds are not a neighbour's."""
@@ -165,20 +165,21 @@ def ours_memory(args):
         PROMPT,
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    last = peak = 0.0
+    resident, peak = [0.0], 0.0
     while process.poll() is None:
         try:
             with open(f"/proc/{process.pid}/status") as f:
                 text = f.read()
             rss, high = re.search(r"VmRSS:\s+(\d+)", text), re.search(r"VmHWM:\s+(\d+)", text)
             if rss and high:
-                last, peak = int(rss[1]) / 1024, int(high[1]) / 1024
+                resident.append(int(rss[1]) / 1024)
+                peak = int(high[1]) / 1024
         except OSError:
             break
         time.sleep(0.01)
     if process.wait() != 0:
         sys.exit(f"{' '.join(command)}: exit status {process.returncode}")
-    return last, peak
+    return max(resident[-8:]), peak  # the very last ones may have been seen while it was ending
 
 
 def theirs_first(args):
