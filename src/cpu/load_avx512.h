@@ -1,0 +1,95 @@
+/* Group loaders for AVX-512: the one place of this instruction set that knows the tile layouts of quantized types (tile.h).
+ * A type is one function here and one line in dot_avx512.c. */
+#ifndef CT_CPU_LOAD_AVX512_H
+#define CT_CPU_LOAD_AVX512_H
+
+#include "cpu/linear_avx512.h"
+
+/* One group: eight quad vectors of unsigned quants, scale(s) and min of the 16 rows. */
+struct group {
+    __m512i w[8];
+    __m512 s[2], m;
+};
+
+typedef void load_fn(const uint8_t *tile, int32_t cols, int32_t g, struct group *o);
+
+INLINE void load_q8_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+{
+    const uint8_t *q = tile + tile_scales(cols) + (size_t)g * Q8_0_GROUP;
+    UNROLL for (int v = 0; v < 8; v++) o->w[v] = load64(q + v * 64);
+    o->s[0] = f16x16(tile + g * 32);
+}
+
+INLINE void nibbles(const uint8_t *p, __m512i w[8])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    UNROLL for (int v = 0; v < 4; v++)
+    {
+        __m512i b = load64(p + v * 64);
+        w[v] = _mm512_and_si512(b, low);
+        w[v + 4] = _mm512_and_si512(_mm512_srli_epi16(b, 4), low);
+    }
+}
+
+INLINE void load_q4_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+{
+    nibbles(tile + tile_scales(cols) + (size_t)g * Q4_0_GROUP, o->w);
+    o->s[0] = f16x16(tile + g * 32);
+}
+
+INLINE void load_q5_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+{
+    const uint8_t *p = tile + tile_scales(cols) + (size_t)g * Q5_0_GROUP;
+    const __m512i fifth = _mm512_set1_epi8(16);
+    nibbles(p + 64, o->w);
+    UNROLL for (int v = 0; v < 8; v++)
+    {
+        uint64_t bits;
+        memcpy(&bits, p + v * 8, 8);
+        o->w[v] = _mm512_mask_add_epi8(o->w[v], _cvtu64_mask64(bits), o->w[v], fifth);
+    }
+    o->s[0] = f16x16(tile + g * 32);
+}
+
+INLINE void load_q4_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+{
+    (void)cols;
+    const uint8_t *super = tile + (size_t)(g >> 3) * Q4_K_SUPER;
+    int32_t j = g & 7;
+    const __m512i low = _mm512_set1_epi8(15), nib = _mm512_set1_epi32(15), two = _mm512_set1_epi32(3);
+    const __m128i shift = _mm_cvtsi32_si128(4 * (j & 1));
+    const uint8_t *q = super + 256 + (j >> 1) * 512;
+    UNROLL for (int v = 0; v < 8; v++) o->w[v] = _mm512_and_si512(_mm512_srl_epi16(load64(q + v * 64), shift), low);
+    __m512i lo = u8x16(super + 64 + j * 16), hi = _mm512_srl_epi32(u8x16(super + 192 + (j >> 1) * 16), shift);
+    __m512i s = _mm512_or_si512(_mm512_and_si512(lo, nib), _mm512_slli_epi32(_mm512_and_si512(hi, two), 4));
+    __m512i m = _mm512_or_si512(_mm512_srli_epi32(lo, 4),
+                                _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(hi, 2), two), 4));
+    o->s[0] = _mm512_mul_ps(f16x16(super), _mm512_cvtepi32_ps(s));
+    o->m = _mm512_mul_ps(f16x16(super + 32), _mm512_cvtepi32_ps(m));
+}
+
+INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+{
+    const uint8_t *super = tile + tile_super_scales(cols) + (size_t)(g >> 3) * Q6_K_SUPER;
+    int32_t t = g & 3;
+    const uint8_t *low = super + 256 + ((g & 7) >> 2) * Q6_K_HALF, *high = low + 1024;
+    const __m512i nib = _mm512_set1_epi8(15), top = _mm512_set1_epi8(48);
+    const __m128i shift = _mm_cvtsi32_si128(4 * (t >> 1));
+    /* Bits 2t, 2t+1 of each high byte go to bits 4, 5: left for t = 0, 1, right for t = 3. */
+    const __m128i left = _mm_cvtsi32_si128(t < 2 ? 4 - 2 * t : 0), right = _mm_cvtsi32_si128(t > 2 ? 2 : 0);
+    low += (t & 1) * 512;
+    UNROLL for (int v = 0; v < 8; v++)
+    {
+        __m512i lo = _mm512_and_si512(_mm512_srl_epi16(load64(low + v * 64), shift), nib);
+        __m512i hi = _mm512_srl_epi16(_mm512_sll_epi16(load64(high + v * 64), left), right);
+        o->w[v] = _mm512_or_si512(lo, _mm512_and_si512(hi, top));
+    }
+    __m512 d = f16x16(tile + (g >> 3) * 32);
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        __m128i sc = _mm_loadu_si128((const __m128i *)(const void *)(super + ((g & 7) * 2 + h) * 16));
+        o->s[h] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
+    }
+}
+
+#endif
