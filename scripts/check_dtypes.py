@@ -14,8 +14,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-TYPES = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q4_0": (32, 18), "q5_0": (32, 22), "q8_0": (32, 34),
-         "q4_k": (256, 144), "q6_k": (256, 210)}
+TYPES = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
+         "q5_1": (32, 24), "q8_0": (32, 34), "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144),
+         "q5_k": (256, 176), "q6_k": (256, 210), "iq4_nl": (32, 18), "iq4_xs": (256, 136)}
 
 
 def reference(kind, data):
@@ -55,12 +56,12 @@ def main():
             ours, theirs = np.frombuffer(run("--blocks", kind, data=data), "<f4"), reference(kind, data)
             d = differences(ours, theirs)
             bad += d
-            print(f"{kind:5} {source:13} {ours.size:8} elements, {d} differ")
+            print(f"{kind:6} {source:13} {ours.size:8} elements, {d} differ")
             if source == "filler":
                 spread = float(np.std(ours.astype(np.float64)))
                 ok = bool(np.isfinite(ours).all()) and abs(spread / 0.02 - 1) < 0.03
                 bad += not ok
-                print(f"{kind:5} filler        standard deviation {spread:.5f}, wanted 0.02{'' if ok else '  WRONG'}")
+                print(f"{kind:6} filler        standard deviation {spread:.5f}, wanted 0.02{'' if ok else '  WRONG'}")
     for model in args.models:
         counts = {}
         for t in gguf.GGUFReader(model).tensors:
@@ -71,7 +72,7 @@ def main():
             n, m, e = counts.get(kind, (0, 0, 0))
             counts[kind] = (n + 1, m + ours.size, e + d)
         for kind, (n, m, e) in sorted(counts.items()):
-            print(f"{Path(model).name}: {kind:5} {n:4} tensors, {m:10} elements, {e} differ")
+            print(f"{Path(model).name}: {kind:6} {n:4} tensors, {m:10} elements, {e} differ")
     sys.exit(1 if bad else 0)
 
 

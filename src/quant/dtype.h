@@ -16,10 +16,17 @@ typedef enum ct_dtype {
     CT_F32 = 0,
     CT_F16 = 1,
     CT_Q4_0 = 2,
+    CT_Q4_1 = 3,
     CT_Q5_0 = 6,
+    CT_Q5_1 = 7,
     CT_Q8_0 = 8,
+    CT_Q2_K = 10,
+    CT_Q3_K = 11,
     CT_Q4_K = 12,
+    CT_Q5_K = 13,
     CT_Q6_K = 14,
+    CT_IQ4_NL = 20,
+    CT_IQ4_XS = 23,
     CT_BF16 = 30
 } ct_dtype;
 
@@ -28,7 +35,7 @@ typedef struct ct_dtype_info {
     const char *name;    /* lower case, as users type it: "q4_k" */
     int32_t block_elems; /* elements in a block; a row is a whole number of blocks */
     int32_t block_bytes;
-    int32_t group; /* elements that share one scale: 32, 16 (q6_k), 1 for floats */
+    int32_t group; /* elements that share one scale: 32, 16 (q2_k, q3_k, q6_k), 1 for floats */
     bool quantized;
     /* Decodes n_blocks blocks into n_blocks * block_elems floats. src needs no alignment. */
     void (*decode)(float *dst, const void *src, size_t n_blocks);
@@ -36,6 +43,10 @@ typedef struct ct_dtype_info {
      * a pure function of (seed, stream, first_block + i): for synthetic models and for checks. */
     void (*random)(void *dst, size_t n_blocks, uint64_t seed, uint64_t stream, uint64_t first_block, float sigma);
 } ct_dtype_info;
+
+/* What the indices of iq4_nl and iq4_xs stand for, in units of a scale: denser around zero, where most weights are. A part of
+ * the format; the kernels look the numbers up as well. */
+extern const int8_t ct_iq4_values[16];
 
 /* NULL when carat does not know the type. */
 const ct_dtype_info *ct_dtype_get(int32_t gguf_type);

@@ -19,8 +19,8 @@ static const ct_dtype_info *need(const char *name)
     return t;
 }
 
-/* Byte i of a block is (37 i + 11) mod 256, then d = 1 and dmin = 0.5 in half floats at their places. The values were
- * made with ggml's own decoders (docs/FORMATS.md). */
+/* Byte i of a block is (37 i + 11) mod 256, then d = 1 and m or dmin = 0.5 in half floats at their places. The values were
+ * made with ggml's own decoders, those of the two iq4 types with gguf-py's (docs/FORMATS.md). */
 static const struct vector {
     const char *name;
     int32_t d_at, dmin_at; /* byte offsets, -1 = none */
@@ -28,9 +28,16 @@ static const struct vector {
 } vectors[] = {
     {"q8_0", 0, -1, {85, 122, -97, -60}, -91, -48, -176, -8080},
     {"q4_0", 0, -1, {-3, 2, 7, -4}, -3, 0, -21, -518},
+    {"q4_1", 0, 2, {15.5, 4.5, 9.5, 14.5}, 9.5, 12.5, 261, 4247},
     {"q5_0", 0, -1, {9, -2, 3, -8}, 14, 1, 15, 112},
+    {"q5_1", 0, 2, {19.5, 24.5, 29.5, 18.5}, 19.5, 5.5, 521, 8165},
+    {"q2_k", 80, 82, {33, 0, 11, 22}, 7.5, 4.5, 2059, 243130},
+    {"q3_k", 108, -1, {81, -108, 27, -54}, 2, 42, 958, 177145},
     {"q4_k", 0, 2, {315.5, -25.5, 129.5, 284.5}, 423, 48.5, 54440, 7572840},
+    {"q5_k", 0, 2, {811.5, -25.5, 625.5, 284.5}, 1047, 108.5, 116216, 16027448},
     {"q6_k", 208, -1, {-1431, 1696, 583, -530}, -351, -60, 4612, 784420},
+    {"iq4_nl", 0, -1, {-35, 25, 113, -49}, -35, 1, -257, -6919},
+    {"iq4_xs", 0, -1, {65, -1, -69, 83}, -585, -16, -11005, -2091134},
 };
 
 static void decodes_known_vectors(void **state)
@@ -108,12 +115,12 @@ static void knows_names_and_sizes(void **state)
         assert_true(t->block_elems % t->group == 0);
         assert_true(t->quantized == (t->group > 1));
     }
-    assert_int_equal(n, 8);
+    assert_int_equal(n, 15);
     assert_null(ct_dtype_at(SIZE_MAX));
     size_t bytes;
     assert_false(ct_row_bytes(need("f32"), SIZE_MAX / 2, &bytes));
     assert_null(ct_dtype_get(-1));
-    assert_null(ct_dtype_get(3)); /* Q4_1: known by name, not read */
+    assert_null(ct_dtype_get(39)); /* MXFP4: known by name, not read */
     assert_null(ct_dtype_by_name(""));
     assert_null(ct_dtype_by_name("q4"));
     assert_string_equal(ct_gguf_type_name(3), "Q4_1");
@@ -208,12 +215,37 @@ static void fills_with_every_quant(void **state)
     assert_true(n > 240);
 }
 
+/* Likewise every bit of a block but those of its halves, set and clear: scales, minima and quants of all types. */
+static void fills_with_every_bit(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++) {
+        const ct_dtype_info *t = need(vectors[v].name);
+        uint8_t block[256], ones[256] = {0}, zeros[256] = {0};
+        for (uint64_t i = 0; i < 2048; i++) {
+            t->random(block, 1, 1, 1, i, 1.0f);
+            for (int32_t b = 0; b < t->block_bytes; b++) {
+                ones[b] |= block[b];
+                zeros[b] |= (uint8_t)~block[b];
+            }
+        }
+        for (int32_t b = 0; b < t->block_bytes; b++) {
+            int32_t d = b - vectors[v].d_at, m = b - vectors[v].dmin_at;
+            if (d == 0 || d == 1 || (vectors[v].dmin_at >= 0 && (m == 0 || m == 1)))
+                continue;
+            if (ones[b] != 255 || zeros[b] != 255)
+                fail_msg("%s: byte %d of a block never has the bits %02x set, %02x clear", t->name, b, 255 ^ ones[b],
+                         255 ^ zeros[b]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_known_vectors),  cmocka_unit_test(decodes_floats),
         cmocka_unit_test(knows_names_and_sizes),  cmocka_unit_test(fills_at_random),
-        cmocka_unit_test(fills_with_every_quant),
+        cmocka_unit_test(fills_with_every_quant), cmocka_unit_test(fills_with_every_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
