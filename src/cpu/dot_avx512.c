@@ -2,7 +2,7 @@
  * activations into planes. Layouts: tile.h, loaders: load_avx512.h. Arithmetic and order: kernels.h; dot and gemm (gemm_avx512.c)
  * give the same bits.
  *
- * Floor of decode: a group of 16 rows x 32 columns is 288 to 544 bytes, 65 to 120 cycles of one core's share of memory; the
+ * Floor of decode: a group of 16 rows x 32 columns is 168 to 544 bytes, 40 to 120 cycles of one core's share of memory; the
  * two-plane product takes 16 dot instructions and about 20 others, so decode waits for memory with every type. */
 #include "cpu/load_avx512.h"
 
@@ -53,9 +53,11 @@ INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, int n, b
                 __m512i d = int_sum(q.w + h * quads, hi + h * quads * 4, exact ? lo + h * quads * 4 : NULL,
                                     init->v[at * (size_t)halves + (size_t)h], quads, exact);
                 acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_mul_ps(q.s[h], sa), acc[t]);
+                if (has_min) {
+                    float sum = halves == 1 ? a->scaled_sum[at] : a->half_sum[2 * at + (size_t)h];
+                    acc[t] = _mm512_fnmadd_ps(q.m[h], _mm512_set1_ps(sum), acc[t]);
+                }
             }
-            if (has_min)
-                acc[t] = _mm512_fnmadd_ps(q.m, _mm512_set1_ps(a->scaled_sum[at]), acc[t]);
         }
     }
     UNROLL for (int t = 0; t < n; t++) _mm512_storeu_ps(out + t * TILE, acc[t]);
@@ -85,15 +87,23 @@ INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, int n, b
             prefetch(tile, g, bytes);                                                                                \
             UNROLL for (int v = 0; v < 8; v++) _mm512_store_si512(p->q + (size_t)g * 512 + v * 64, q.w[v]);          \
             UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->scale + (g * halves + h) * TILE, q.s[h]);     \
-            if (has_min)                                                                                             \
-                _mm512_store_ps(p->min + g * TILE, q.m);                                                             \
+            if (has_min) {                                                                                           \
+                UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->min + (g * halves + h) * TILE, q.m[h]);   \
+            }                                                                                                        \
         }                                                                                                            \
     }
 DOT_INT(q8_0, 544, 1, false)
 DOT_INT(q4_0, 288, 1, false)
+DOT_INT(q4_1, 320, 1, true)
 DOT_INT(q5_0, 352, 1, false)
+DOT_INT(q5_1, 384, 1, true)
+DOT_INT(q2_k, 168, 2, true)
+DOT_INT(q3_k, 220, 2, false)
 DOT_INT(q4_k, 288, 1, true)
+DOT_INT(q5_k, 352, 1, true)
 DOT_INT(q6_k, 420, 2, false)
+DOT_INT(iq4_nl, 288, 1, false)
+DOT_INT(iq4_xs, 272, 1, false)
 
 /* ---- activations ---- */
 
@@ -145,9 +155,16 @@ void ct_cpu_linear_avx512(struct kernels *k)
     k->unpack[type] = unpack_##name##_avx512;
     SET(CT_Q8_0, q8_0)
     SET(CT_Q4_0, q4_0)
+    SET(CT_Q4_1, q4_1)
     SET(CT_Q5_0, q5_0)
+    SET(CT_Q5_1, q5_1)
+    SET(CT_Q2_K, q2_k)
+    SET(CT_Q3_K, q3_k)
     SET(CT_Q4_K, q4_k)
+    SET(CT_Q5_K, q5_k)
     SET(CT_Q6_K, q6_k)
+    SET(CT_IQ4_NL, iq4_nl)
+    SET(CT_IQ4_XS, iq4_xs)
 #undef SET
     ct_cpu_gemm_avx512(k);
     ct_cpu_float_avx512(k);

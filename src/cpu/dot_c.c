@@ -58,7 +58,7 @@ static void split_bf16_c(const float *x, int32_t cols, uint16_t *hi, uint16_t *l
 }
 
 /* One group of one weight row against one activation row. */
-static inline float group_dot(const uint8_t *q, const float *s, float m, const struct tile_type *tt,
+static inline float group_dot(const uint8_t *q, const float *s, const float *m, const struct tile_type *tt,
                               const struct acts *a, const struct init *init, int32_t row, int32_t g, bool exact,
                               float acc)
 {
@@ -78,9 +78,9 @@ static inline float group_dot(const uint8_t *q, const float *s, float m, const s
         }
         dot += init->v[at * (size_t)tt->halves + (size_t)h];
         acc = acc + (float)dot * (s[h] * a->scale[at]);
+        if (tt->has_min)
+            acc = acc - m[h] * (tt->halves == 1 ? a->scaled_sum[at] : a->half_sum[2 * at + (size_t)h]);
     }
-    if (tt->has_min)
-        acc = acc - m * a->scaled_sum[at];
     return acc;
 }
 
@@ -91,10 +91,10 @@ static void dot_int_c(const struct tile_type *tt, const uint8_t *tile, const str
     for (int32_t r = 0; r < TILE; r++)
         for (int32_t g = 0; g < a->groups; g++) {
             uint8_t q[32];
-            float s[2], m[1] = {0};
+            float s[2], m[2] = {0};
             tt->lane(tile, a->cols, g, r, q, s, m);
             for (int32_t t = 0; t < n; t++)
-                out[t * TILE + r] = group_dot(q, s, m[0], tt, a, init, row + t, g, exact, out[t * TILE + r]);
+                out[t * TILE + r] = group_dot(q, s, m, tt, a, init, row + t, g, exact, out[t * TILE + r]);
         }
 }
 
@@ -106,9 +106,16 @@ static void dot_int_c(const struct tile_type *tt, const uint8_t *tile, const str
     }
 DOT_INT(q8_0, CT_Q8_0)
 DOT_INT(q4_0, CT_Q4_0)
+DOT_INT(q4_1, CT_Q4_1)
 DOT_INT(q5_0, CT_Q5_0)
+DOT_INT(q5_1, CT_Q5_1)
+DOT_INT(q2_k, CT_Q2_K)
+DOT_INT(q3_k, CT_Q3_K)
 DOT_INT(q4_k, CT_Q4_K)
+DOT_INT(q5_k, CT_Q5_K)
 DOT_INT(q6_k, CT_Q6_K)
+DOT_INT(iq4_nl, CT_IQ4_NL)
+DOT_INT(iq4_xs, CT_IQ4_XS)
 
 /* Float weights: f32 sums of four independent chains, folded in one order. bf16 activations on the prompt path. */
 static void dot_float(ct_dtype type, const uint8_t *tile, const struct acts *a, int32_t row, int32_t n, bool exact,
@@ -155,9 +162,16 @@ void ct_cpu_linear_c(struct kernels *k)
     k->split_bf16 = split_bf16_c;
     k->dot[CT_Q8_0] = dot_q8_0_c;
     k->dot[CT_Q4_0] = dot_q4_0_c;
+    k->dot[CT_Q4_1] = dot_q4_1_c;
     k->dot[CT_Q5_0] = dot_q5_0_c;
+    k->dot[CT_Q5_1] = dot_q5_1_c;
+    k->dot[CT_Q2_K] = dot_q2_k_c;
+    k->dot[CT_Q3_K] = dot_q3_k_c;
     k->dot[CT_Q4_K] = dot_q4_k_c;
+    k->dot[CT_Q5_K] = dot_q5_k_c;
     k->dot[CT_Q6_K] = dot_q6_k_c;
+    k->dot[CT_IQ4_NL] = dot_iq4_nl_c;
+    k->dot[CT_IQ4_XS] = dot_iq4_xs_c;
     k->dot[CT_BF16] = dot_bf16_c;
     k->dot[CT_F16] = dot_f16_c;
     k->dot[CT_F32] = dot_f32_c;

@@ -70,13 +70,14 @@ INLINE void gemm_int(int m, int n, int halves, bool has_min, bool exact, const s
                 if (m == 2)
                     acc[1][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d[1][t]), _mm512_mul_ps(s1, sa), acc[1][t]);
             }
-            if (has_min && h == halves - 1) {
-                __m512 m0 = _mm512_load_ps(p[0]->min + g * TILE), m1 = m0;
+            if (has_min) {
+                __m512 m0 = _mm512_load_ps(p[0]->min + (g * (size_t)halves + (size_t)h) * TILE), m1 = m0;
                 if (m == 2)
-                    m1 = _mm512_load_ps(p[1]->min + g * TILE);
+                    m1 = _mm512_load_ps(p[1]->min + (g * (size_t)halves + (size_t)h) * TILE);
+                const float *sums = halves == 1 ? a->scaled_sum : a->half_sum;
                 UNROLL for (int t = 0; t < n; t++)
                 {
-                    __m512 ss = _mm512_set1_ps(a->scaled_sum[first + (size_t)t * groups + g]);
+                    __m512 ss = _mm512_set1_ps(sums[(first + (size_t)t * groups + g) * (size_t)halves + (size_t)h]);
                     acc[0][t] = _mm512_fnmadd_ps(m0, ss, acc[0][t]);
                     if (m == 2)
                         acc[1][t] = _mm512_fnmadd_ps(m1, ss, acc[1][t]);
@@ -98,7 +99,7 @@ INLINE void gemm_int(int m, int n, int halves, bool has_min, bool exact, const s
         else                                                                                              \
             gemm_int(2, n, halves, has_min, false, p, a, init, row, out);                                 \
     }
-#define GEMM_BODIES(n) GEMM_BODY(n, 1, 0) GEMM_BODY(n, 1, 1) GEMM_BODY(n, 2, 0)
+#define GEMM_BODIES(n) GEMM_BODY(n, 1, 0) GEMM_BODY(n, 1, 1) GEMM_BODY(n, 2, 0) GEMM_BODY(n, 2, 1)
 GEMM_BODIES(1)
 GEMM_BODIES(2)
 GEMM_BODIES(3)
@@ -109,18 +110,19 @@ GEMM_BODIES(6)
 typedef void gemm_body(const struct panel *const p[2], const struct acts *a, const struct init *init, int32_t row,
                        bool exact, float *out);
 
-/* [rows - 1][plain, with min, two halves] */
-static gemm_body *const bodies[GEMM_ROWS][3] = {
-    {gemm1_10, gemm1_11, gemm1_20}, {gemm2_10, gemm2_11, gemm2_20}, {gemm3_10, gemm3_11, gemm3_20},
-    {gemm4_10, gemm4_11, gemm4_20}, {gemm5_10, gemm5_11, gemm5_20}, {gemm6_10, gemm6_11, gemm6_20},
-};
+/* [rows - 1][halves - 1][has_min] */
+#define BODIES(n)                                                    \
+    {                                                                \
+        {gemm##n##_10, gemm##n##_11}, { gemm##n##_20, gemm##n##_21 } \
+    }
+static gemm_body *const bodies[GEMM_ROWS][2][2] = {BODIES(1), BODIES(2), BODIES(3), BODIES(4), BODIES(5), BODIES(6)};
 
 static void gemm_int_avx512(const struct tile_type *tt, const struct panel *a, const struct panel *b,
                             const struct acts *x, const struct init *init, int32_t row, int32_t n, bool exact,
                             float *out)
 {
     const struct panel *const p[2] = {a, b ? b : a}; /* a lone last tile is computed twice: odd tile counts are rare */
-    bodies[n - 1][tt->halves == 2 ? 2 : tt->has_min](p, x, init, row, exact, out);
+    bodies[n - 1][tt->halves - 1][tt->has_min](p, x, init, row, exact, out);
 }
 
 void ct_cpu_gemm_avx512(struct kernels *k) { k->gemm[TILE_INT] = gemm_int_avx512; }

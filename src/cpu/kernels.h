@@ -25,10 +25,11 @@ struct acts {
     int32_t cols, groups;
     const float *x; /* [n][stride] */
     size_t stride;
-    int8_t *hi, *lo;     /* [n][cols]; lo of exact rows only */
-    float *scale;        /* [n][groups] */
-    int32_t *sum;        /* [n][2*groups] sums of 16 quants */
-    float *scaled_sum;   /* [n][groups] scale * sum of 32, for types with a min */
+    int8_t *hi, *lo;   /* [n][cols]; lo of exact rows only */
+    float *scale;      /* [n][groups] */
+    int32_t *sum;      /* [n][2*groups] sums of 16 quants */
+    float *scaled_sum; /* [n][groups] scale * sum of 32, for types with a min */
+    float *half_sum; /* [n][2*groups] scale * sum of 16, for types with a min per half group; NULL when none is here */
     uint16_t *bhi, *blo; /* [n][cols rounded up to 2] bf16, and what it left over; blo of exact rows only */
 };
 
@@ -38,7 +39,7 @@ struct init {
     int32_t *v; /* [n][groups*halves] */
 };
 
-/* Two tiles decoded for many rows: q [groups][8 quad vectors], scale [groups*halves][16], min [groups][16]; or f32 [cols][16]. */
+/* Two tiles decoded for many rows: q [groups][8 quad vectors], scale and min [groups*halves][16]; or f32 [cols][16]. */
 struct panel {
     uint8_t *q;
     float *scale, *min;

@@ -25,11 +25,11 @@ struct job {
     size_t panel_bytes;
 };
 
-/* q or f32 columns, scales (two per group at worst), mins. */
+/* q or f32 columns, scales and mins (two of each per group at worst). */
 static size_t panel_size(int32_t cols)
 {
     size_t k = (size_t)cols;
-    return ct_round_up(k * 64, 64) + (k / 32 + 1) * 3 * 64;
+    return ct_round_up(k * 64, 64) + (k / 32 + 1) * 4 * 64;
 }
 
 static size_t align64(size_t n) { return ct_round_up(n, 64); }
@@ -37,7 +37,8 @@ static size_t align64(size_t n) { return ct_round_up(n, 64); }
 size_t ct_cpu_linear_scratch(const ct_limits *l)
 {
     size_t n = (size_t)l->rows, k = (size_t)l->max_cols, groups = k / 32 + 1;
-    size_t acts = 2 * align64(n * k) + 4 * align64(n * groups * 4) + 2 * align64(n * (k + 1) * 2);
+    size_t acts = 2 * align64(n * k) + 2 * align64(n * groups * 4) + 2 * align64(n * groups * 8) +
+                  2 * align64(n * (k + 1) * 2);
     return acts + CT_LINEAR_MAX * align64(n * groups * 8) + (size_t)l->threads * 2 * panel_size(l->max_cols) + 4096;
 }
 
@@ -62,6 +63,8 @@ static void prepare_task(void *arg, int32_t task, int32_t worker)
         if (p->ints)
             p->k->quantize(x, a->cols, a->hi + r * cols, exact ? a->lo + r * cols : NULL, a->scale + r * groups,
                            a->sum + r * groups * 2, a->scaled_sum + r * groups);
+        for (size_t h = 0; a->half_sum && h < 2 * groups; h++)
+            a->half_sum[r * groups * 2 + h] = a->scale[r * groups + h / 2] * (float)a->sum[r * groups * 2 + h];
         if (p->bf16)
             p->k->split_bf16(x, a->cols, a->bhi + r * pitch, exact ? a->blo + r * pitch : NULL);
     }
@@ -193,11 +196,12 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
                        .groups = cols / 32,
                        .x = ct_view_row(x, 0),
                        .stride = x.stride};
-    bool ints = false, bf16 = false;
+    bool ints = false, bf16 = false, half_mins = false;
     for (int32_t i = 0; i < m; i++) {
         j.tt[i] = ct_tile_type(w[i]->dtype->type);
         ints = ints || j.tt[i]->kind == TILE_INT;
         bf16 = bf16 || j.tt[i]->kind == TILE_BF16;
+        half_mins = half_mins || (j.tt[i]->has_min && j.tt[i]->halves == 2);
     }
     size_t sn = (size_t)n, groups = (size_t)a->groups, pitch = ct_round_up((size_t)cols, 2);
     ct_arena_reset(c->scratch);
@@ -207,6 +211,8 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
         a->scale = ct_arena_alloc(c->scratch, sn * groups * 4);
         a->scaled_sum = ct_arena_alloc(c->scratch, sn * groups * 4);
         a->sum = ct_arena_alloc(c->scratch, sn * groups * 8);
+        if (half_mins)
+            a->half_sum = ct_arena_alloc(c->scratch, sn * groups * 8);
     }
     if (bf16) {
         a->bhi = ct_arena_alloc(c->scratch, sn * pitch * 2);

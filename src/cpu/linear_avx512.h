@@ -16,6 +16,10 @@ INLINE __m512i u8x16(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
+INLINE __m512i u16x16(const uint8_t *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 INLINE __m512i load64(const uint8_t *p) { return _mm512_loadu_si512(p); }
 
 INLINE __m512i bcast32(const void *p)
