@@ -35,7 +35,7 @@ static bool kv_type(const char *name, size_t n, int32_t *type)
     static const struct {
         const char *name;
         ct_dtype type;
-    } known[] = {{"bf16", CT_BF16}, {"f16", CT_F16}, {"f32", CT_F32}};
+    } known[] = {{"bf16", CT_BF16}, {"f16", CT_F16}, {"f32", CT_F32}, {"q8", CT_Q8_0}, {"q4", CT_Q4_1}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strlen(known[i].name) == n && memcmp(known[i].name, name, n) == 0) {
             *type = (int32_t)known[i].type;
@@ -56,5 +56,6 @@ ct_status ct_kv_types(const char *spec, int32_t *type_k, int32_t *type_v, ct_err
         return CT_OK;
     *type_k = *type_v = -1;
     return ct_fail(err, CT_EINVAL, "kv",
-                   "expected a cache type bf16, f16 or f32, or two of them for keys and values, found '%s'", spec);
+                   "expected a cache type bf16, f16, f32, q8 or q4, or two of them for keys and values, found '%s'",
+                   spec);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "ref/ref.h"
 
 #define SEQUENCES 4
 #define SPARE_PAGES 3
@@ -47,13 +48,29 @@ struct world { /* a case, built */
 static const char *type_name(ct_dtype k, ct_dtype v)
 {
     if (k != v)
-        return k == CT_BF16 ? "bf16+f16" : "f32+bf16";
+        return k == CT_BF16 ? "bf16+f16" : k == CT_F32 ? "f32+bf16" : v == CT_BF16 ? "q8+bf16" : "q8+q4";
+    if (k == CT_Q8_0 || k == CT_Q4_1)
+        return k == CT_Q8_0 ? "q8" : "q4";
     return k == CT_F32 ? "f32" : k == CT_F16 ? "f16" : "bf16";
 }
 
 static float rounded(float f, ct_dtype t)
 {
     return t == CT_F32 ? f : t == CT_BF16 ? ct_bf16_to_f32(ct_f32_to_bf16(f)) : ct_f16_to_f32(ct_f32_to_f16(f));
+}
+
+/* What a cache of a type makes of n elements, a whole number of groups. Twice is the same as once. */
+static void as_cached(float *dst, const float *src, size_t n, ct_dtype t)
+{
+    uint8_t block[64];
+    if (t == CT_Q8_0 || t == CT_Q4_1)
+        for (size_t i = 0; i < n; i += 32) {
+            ct_ref_kv_encode(block, src + i, 32, t);
+            ct_row_decode(ct_dtype_get((int32_t)t), dst + i, block, 32);
+        }
+    else
+        for (size_t i = 0; i < n; i++)
+            dst[i] = rounded(src[i], t);
 }
 
 static size_t kv_cols(const struct attn_case *s) { return (size_t)s->kv_heads * (size_t)s->d; }
@@ -73,11 +90,9 @@ static void draw_rows(ct_check *t, const struct world *w, ct_guarded *g, int32_t
         ref[j] = (float)ct_check_normal(t) * sigma;
     for (int32_t j = 0; j < 4; j++) /* some that are subnormal, in f32 or in f16 */
         ref[ct_check_draw(t, n)] *= j % 2 ? 0x1p-130f : 0x1p-17f;
-    for (size_t j = 0; j < n; j++) {
-        cached[j] = rounded(ref[j], type);
-        if (!w->s->unrounded)
-            ref[j] = cached[j];
-    }
+    as_cached(cached, ref, n, type);
+    if (!w->s->unrounded)
+        memcpy(ref, cached, n * sizeof(float));
     memcpy(dev, ref, n * sizeof(float));
 }
 
@@ -331,8 +346,9 @@ done:
 
 /* ---- which cases ---- */
 
-static const ct_dtype pairs[][2] = {
-    {CT_BF16, CT_BF16}, {CT_F16, CT_F16}, {CT_F32, CT_F32}, {CT_BF16, CT_F16}, {CT_F32, CT_BF16}};
+static const ct_dtype pairs[][2] = {{CT_BF16, CT_BF16}, {CT_F16, CT_F16},   {CT_F32, CT_F32},
+                                    {CT_BF16, CT_F16},  {CT_F32, CT_BF16},  {CT_Q8_0, CT_Q8_0},
+                                    {CT_Q4_1, CT_Q4_1}, {CT_Q8_0, CT_Q4_1}, {CT_Q8_0, CT_BF16}};
 enum { N_PAIRS = sizeof pairs / sizeof pairs[0] };
 
 static void draw_heads(ct_check *t, struct attn_case *s)

@@ -271,10 +271,10 @@ bool kv_known(const char *kv, int *status)
             continue;
         while (i < 5 && !(strlen(known[i]) == len[k] && memcmp(known[i], part[k], len[k]) == 0))
             i++;
-        if (i >= 3) {
-            *status = i == 5
-                          ? fail(EXIT_USAGE, "--kv: expected a type bf16, f16 or f32, or two of them, found '%s'", kv)
-                          : fail(EXIT_USAGE, "--kv %s is not there yet: bf16, f16 and f32 are", known[i]);
+        if (i == 5) {
+            *status = fail(EXIT_USAGE,
+                           "--kv: expected a type bf16, f16, f32, q8 or q4, or two of them as in q8,q4, found '%s'",
+                           kv);
             return false;
         }
     }

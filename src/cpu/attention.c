@@ -4,6 +4,10 @@
  *   keys    16-bit types other than f16: [64/16 tiles][d/2][16 positions][2]: a vector is one pair of dimensions of 16 positions
  *           f16, f32: [64/16 tiles][d][16 positions]
  *   values  bf16: [64/2][d][2 positions]: a vector is 16 dimensions of a pair of positions;   f16, f32: [64][d]
+ * and of a quantised cache, whose groups are 32 dimensions of a position (kv_quant.h has the arithmetic):
+ *   keys    q8: [64/16 tiles][d/32]{f16 scale[16], i8 [32][16]}   q4: [64/16][d/32]{f16 scale[16], f16 min[16], u8 [16][16]}
+ *   values  q8: [d/32]{f16 scale[64], i8 [64][32]}                q4: [d/32]{f16 scale[64], f16 min[64], u8 [64][16]}
+ *           a byte of q4 holds dimension j in its low, j + 16 in its high half
  * so that scores come 16 positions at a time and values accumulate 16 dimensions at a time, with nothing summed across lanes.
  *
  * Each query is worked off chunk by chunk (ATTEND_KEYS positions, aligned), and the partial softmax sums are merged in order:
@@ -14,13 +18,16 @@
 
 #include "base/half.h"
 #include "cpu/cpu.h"
+#include "cpu/kv_quant.h"
 
 enum { TILES = CT_KV_PAGE / TILE, PAGES = ATTEND_KEYS / CT_KV_PAGE };
 
-static size_t elem_bytes(ct_dtype t) { return t == CT_F32 ? 4 : 2; }
-
 /* Bytes of one kv head's keys or values in a page. */
-static size_t head_bytes(ct_dtype t, int32_t d) { return (size_t)CT_KV_PAGE * (size_t)d * elem_bytes(t); }
+static size_t head_bytes(ct_dtype t, int32_t d)
+{
+    size_t n = (size_t)CT_KV_PAGE * (size_t)d;
+    return kv_quantized(t) ? n / KV_GROUP * kv_block_bytes(t) : n * (t == CT_F32 ? 4 : 2);
+}
 
 size_t ct_cpu_kv_page_bytes(ct_dtype type_k, ct_dtype type_v, int32_t kv_heads, int32_t head_dim)
 {
@@ -42,8 +49,39 @@ struct store_job {
     const ct_rows *rows;
 };
 
+/* Scale, minimum and quants of a group into a column of a block of n columns that is [scale[n]][min[n]][quants], a column's
+ * bytes `stride` apart: a tile of keys (n = 16, stride 16) or a page of values (n = 64, stride 1, columns one after the other). */
+static void store_group(uint8_t *block, ct_dtype type, int32_t n, int32_t at, size_t stride, const float *x)
+{
+    struct kv_group g;
+    kv_encode(&g, type, x);
+    memcpy(block + (size_t)at * 2, &g.scale, 2);
+    block += (size_t)n * 2;
+    if (type == CT_Q4_1) {
+        memcpy(block + (size_t)at * 2, &g.min, 2);
+        block += (size_t)n * 2;
+    }
+    size_t bytes = type == CT_Q4_1 ? KV_GROUP / 2 : KV_GROUP;
+    uint8_t *q = block + (size_t)at * (stride == 1 ? bytes : 1);
+    for (size_t i = 0; i < bytes; i++)
+        q[i * stride] = g.q[i];
+}
+
+static void store_quants(uint8_t *page, ct_dtype type, bool keys, int32_t at, int32_t d, const float *x)
+{
+    const int32_t columns = keys ? TILE : CT_KV_PAGE;
+    const size_t block = (size_t)columns * kv_block_bytes(type);
+    page += keys ? (size_t)(at / TILE) * (size_t)(d / KV_GROUP) * block : 0;
+    for (int32_t i = 0; i < d / KV_GROUP; i++)
+        store_group(page + (size_t)i * block, type, columns, at % columns, keys ? TILE : 1, x + i * KV_GROUP);
+}
+
 static void store_key(uint8_t *keys, ct_dtype type, int32_t at, int32_t d, const float *k)
 {
+    if (kv_quantized(type)) {
+        store_quants(keys, type, true, at, d, k);
+        return;
+    }
     size_t tile = (size_t)(at / TILE) * (size_t)d * TILE, lane = (size_t)(at % TILE);
     for (int32_t i = 0; i < d; i++)
         if (type == CT_F32)
@@ -58,6 +96,10 @@ static void store_key(uint8_t *keys, ct_dtype type, int32_t at, int32_t d, const
 static void store_value(uint8_t *values, ct_dtype type, int32_t at, int32_t d, const float *v, bool clear_next)
 {
     size_t n = (size_t)d;
+    if (kv_quantized(type)) {
+        store_quants(values, type, false, at, d, v);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         if (type == CT_F32) {
             ((float *)(void *)values)[(size_t)at * n + i] = v[i];
@@ -189,7 +231,7 @@ static void chunk(const struct job *j, struct attend *t, int32_t number, int32_t
         t->k[p] = page_of(j->kv, j->rows->seq[r0], base / CT_KV_PAGE + p, kv_head);
         t->v[p] = t->k[p] + head_bytes(j->kv->type_k, j->kv->head_dim);
     }
-    j->k->attend(t);
+    (kv_quantized(t->type_k) || kv_quantized(t->type_v) ? j->k->attend_quant : j->k->attend)(t);
 }
 
 /* (m, l, o) <- merged with a chunk's. An empty side has l = 0. */

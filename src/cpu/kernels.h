@@ -85,16 +85,29 @@ struct kernels {
     void (*rope)(float *x, const float *cs, int32_t d);
     void (*geglu)(float *y, const float *gate, const float *up, int32_t n);
 
-    /* Attention over one chunk of keys, see attention.c. */
+    /* Attention over one chunk of keys, see attention.c: bf16, f16 and f32 caches; those where keys or values are quantised. */
     void (*attend)(const struct attend *t);
+    void (*attend_quant)(const struct attend *t);
 };
 
 /* Each fills or overrides its part of a table. */
 void ct_cpu_linear_c(struct kernels *k);
 void ct_cpu_rows_c(struct kernels *k);
 void ct_cpu_attend_c(struct kernels *k);
+void ct_cpu_linear_avx2(struct kernels *k); /* calls the next */
+void ct_cpu_gemm_avx2(struct kernels *k);
+void ct_cpu_rows_avx2(struct kernels *k);
+void ct_cpu_attend_avx2(struct kernels *k);
+void ct_cpu_linear_avx512f(struct kernels *k); /* calls the next */
+void ct_cpu_gemm_avx512f(struct kernels *k);
+void ct_cpu_rows_avx512f(struct kernels *k);
+void ct_cpu_attend_avx512f(struct kernels *k);
 void ct_cpu_linear_avx512(struct kernels *k);
-void ct_cpu_rows_avx512(struct kernels *k);
 void ct_cpu_attend_avx512(struct kernels *k);
+void ct_cpu_linear_neon(struct kernels *k); /* calls the next */
+void ct_cpu_gemm_neon(struct kernels *k);
+void ct_cpu_rows_neon(struct kernels *k);
+void ct_cpu_attend_neon(struct kernels *k);
+void ct_cpu_gemm_i8mm(struct kernels *k);
 
 #endif

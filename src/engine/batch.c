@@ -33,9 +33,10 @@ static ct_batch_options complete(const ct_gemma *m, const ct_batch_options *opt)
     return o;
 }
 
-static bool is_cache_type(int32_t t) { return t == CT_BF16 || t == CT_F16 || t == CT_F32; }
+static bool is_quantized(int32_t t) { return t == CT_Q8_0 || t == CT_Q4_1; }
+static bool is_cache_type(int32_t t) { return t == CT_BF16 || t == CT_F16 || t == CT_F32 || is_quantized(t); }
 
-static ct_status check_options(const ct_batch_options *o, ct_error *err)
+static ct_status check_options(const ct_batch_options *o, int32_t head_dim, ct_error *err)
 {
     if (o->sequences < 1 || o->sequences > 4096)
         return ct_fail(err, CT_EINVAL, "sequences", "expected 1 to 4096 sequences, found %d", o->sequences);
@@ -47,9 +48,13 @@ static ct_status check_options(const ct_batch_options *o, ct_error *err)
                        1 << 16, o->chunk, o->max_rows);
     if (!is_cache_type(o->type_k) || !is_cache_type(o->type_v)) {
         const ct_dtype_info *t = ct_dtype_get(is_cache_type(o->type_k) ? o->type_v : o->type_k);
-        return ct_fail(err, CT_EUNSUPPORTED, "kv", "expected bf16, f16 or f32 as type of the cache, found %s",
+        return ct_fail(err, CT_EUNSUPPORTED, "kv", "expected bf16, f16, f32, q8 or q4 as type of the cache, found %s",
                        t ? t->name : "another");
     }
+    if (head_dim % 32 != 0 && (is_quantized(o->type_k) || is_quantized(o->type_v)))
+        return ct_fail(err, CT_EUNSUPPORTED, "kv",
+                       "a cache of q8 or q4 needs heads of a multiple of 32, and this model's have %d; try bf16",
+                       head_dim);
     return CT_OK;
 }
 
@@ -74,7 +79,7 @@ ct_status ct_batch_create(ct_batch **out, const ct_gemma *m, ct_pool *pool, cons
 {
     ct_batch_options o = complete(m, opt);
     *out = NULL;
-    ct_status st = check_options(&o, err);
+    ct_status st = check_options(&o, m->cfg.head_dim, err);
     if (st != CT_OK)
         return st;
     size_t n = (size_t)o.max_rows;

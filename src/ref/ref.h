@@ -17,6 +17,8 @@
 #undef CT_OP
 
 size_t ct_ref_kv_page_bytes(ct_dtype type_k, ct_dtype type_v, int32_t kv_heads, int32_t head_dim);
+/* n elements (whole blocks of 32) as a quantised cache has them: GGUF blocks of CT_Q8_0 or CT_Q4_1. */
+void ct_ref_kv_encode(uint8_t *dst, const float *src, int32_t n, ct_dtype t);
 size_t ct_ref_linear_scratch(const ct_limits *l);
 size_t ct_ref_attention_scratch(const ct_limits *l);
 

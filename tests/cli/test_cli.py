@@ -87,7 +87,7 @@ class Front(Case):
     def test_not_there_yet(self):
         for name in "chat convert pull tune serve".split():
             self.refused(2, "not there yet", name)
-        for args in (["--session", "s"], ["--head", "screened"], ["--kv", "q8"]):
+        for args in (["--head", "screened"],):
             self.refused(2, "not there yet", "run", "x", *args)
         for args in (["--report", "d"], ["--endpoint", "u"], ["--save", "n"], ["--against", "n"], ["--plan", "12b"],
                      ["-o", "x.html"]):

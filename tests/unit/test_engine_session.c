@@ -231,7 +231,7 @@ static void batch_refuses_rows(void **state)
     wrong[0].sequences = 0;
     wrong[1].context = -5;
     wrong[2].chunk = 0;
-    wrong[3].type_k = CT_Q8_0;
+    wrong[3].type_k = CT_Q6_K;
     for (int32_t i = 0; i < 4; i++) {
         assert_int_not_equal(ct_batch_create(&b, &m.gemma, m.pool, &wrong[i], &err), CT_OK);
         assert_null(b);
