@@ -25,6 +25,8 @@ struct ct_tensors {
     const char *format;
     size_t file_bytes;
     ct_map map;
+    ct_map *more; /* [n_more] mappings of the later parts of a split file */
+    size_t n_more;
     ct_tensor *tensors;
     size_t n_tensors, room_tensors;
     struct kv_entry *kv;
@@ -38,6 +40,9 @@ struct ct_tensors {
 ct_tensors *ct_tensors_new(const char *path, const char *format);
 ct_tensor *ct_tensors_push(ct_tensors *t);
 struct kv_entry *ct_kv_push(ct_tensors *t);
+
+/* One GGUF file, and nothing of the others where it is a part of a split model. */
+ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_error *err);
 
 /* Makes the look-ups, after the last push. EFORMAT names a key or tensor that occurs twice. */
 ct_status ct_tensors_index(ct_tensors *t, ct_error *err);

@@ -2,7 +2,8 @@
  *
  * Nothing in the file is believed: lengths and counts are measured against the bytes that are left before anything is
  * allocated, products are checked, every tensor is proved to lie inside the file and beside its neighbours. So the rest
- * of the program may use what it finds here without a second look. What keys and tensors mean is not known here. */
+ * of the program may use what it finds here without a second look. What keys and tensors mean is not known here, and that
+ * a file may be a part of a model is known in split.c, where ct_gguf_open is. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -338,26 +339,19 @@ static ct_status check_count(const struct reader *r, uint64_t n, size_t each, co
 /* What has to be known of the metadata before the tensors can be read. */
 static ct_status check_metadata(const struct reader *r, const ct_tensors *t, size_t *alignment)
 {
-    uint32_t align = 32, splits = 0;
+    uint32_t align = 32;
     ct_status st = ct_kv_u32(t, "general.alignment", &align, r->err);
-    if (st == CT_OK)
-        st = ct_kv_u32(t, "split.count", &splits, r->err);
     if (st != CT_OK)
         return st;
     if (align == 0 || (align & (align - 1)) != 0)
         return ct_fail(r->err, CT_EFORMAT, r->path,
                        "'%s' is damaged: expected a power of two for general.alignment, found %u",
                        ct_path_tail(r->path), align);
-    if (splits > 1)
-        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
-                       "'%s' is one of %u parts of a split model, which carat does not read; join them first with "
-                       "llama-gguf-split --merge",
-                       ct_path_tail(r->path), splits);
     *alignment = align;
     return CT_OK;
 }
 
-ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err)
+ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_error *err)
 {
     *out = NULL;
     uint64_t *offsets = NULL;

@@ -37,6 +37,9 @@ void ct_tensors_close(ct_tensors *t)
     ct_free(t->kv_by_name);
     ct_free(t->tensors_by_name);
     ct_map_close(&t->map);
+    for (size_t i = 0; i < t->n_more; i++)
+        ct_map_close(&t->more[i]);
+    ct_free(t->more);
     ct_free(t->path);
     ct_free(t);
 }
@@ -191,12 +194,30 @@ const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor)
     return t->source.bytes ? t->source.bytes(t, (size_t)(tensor - t->tensors)) : tensor->data;
 }
 
+static bool forget_in(const ct_map *map, const ct_tensor *tensor, size_t off, size_t bytes)
+{
+    uintptr_t at = (uintptr_t)tensor->data, base = (uintptr_t)map->data; /* of different mappings: not to be compared */
+    if (map->data == NULL || at < base || at - base >= map->size)
+        return false;
+    ct_map_forget(map, (size_t)(at - base) + off, bytes);
+    return true;
+}
+
+void ct_tensor_forget_part(ct_tensors *t, const ct_tensor *tensor, size_t off, size_t bytes)
+{
+    if (t->source.forget || tensor->data == NULL || off > tensor->bytes || bytes > tensor->bytes - off)
+        return;
+    if (!forget_in(&t->map, tensor, off, bytes))
+        for (size_t i = 0; i < t->n_more && !forget_in(&t->more[i], tensor, off, bytes); i++)
+            ;
+}
+
 void ct_tensor_forget(ct_tensors *t, const ct_tensor *tensor)
 {
     if (t->source.forget)
         t->source.forget(t, (size_t)(tensor - t->tensors));
-    else if (tensor->data && t->map.data)
-        ct_map_forget(&t->map, (size_t)(tensor->data - t->map.data), tensor->bytes);
+    else
+        ct_tensor_forget_part(t, tensor, 0, tensor->bytes);
 }
 
 /* ---- typed values -------------------------------------------------------------------------------------------------- */

@@ -58,7 +58,7 @@ typedef struct ct_tensor {
 
 typedef struct ct_tensors ct_tensors;
 
-/* Opens a GGUF file. EIO/ENOTFOUND, EFORMAT (damaged or lying), EUNSUPPORTED (sound, but a type or version carat lacks). */
+/* Opens a GGUF file, or all parts of a split one, given the first (NAME-00001-of-0000N.gguf). EIO/ENOTFOUND, EFORMAT (damaged or lying), EUNSUPPORTED (sound, but a type or version carat lacks). */
 ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err);
 /* Makes a synthetic Gemma 3 model in memory: spec is "SIZE[:TYPE]" without the "synthetic:" prefix (sizes 270m 1b 4b 12b 27b;
  * types bf16 (default) f16 q8_0 q4_0 q4_k_m). Same names, shapes and metadata keys as a GGUF file, no tokenizer.* keys.
@@ -68,7 +68,8 @@ void ct_tensors_close(ct_tensors *t);
 
 const char *ct_tensors_path(const ct_tensors *t);   /* as opened, or "synthetic:..." */
 const char *ct_tensors_format(const ct_tensors *t); /* "GGUF v3", "synthetic", ... */
-size_t ct_tensors_file_bytes(const ct_tensors *t); /* size of the file; of a synthetic model the bytes of its tensors */
+size_t ct_tensors_file_bytes(
+    const ct_tensors *t); /* of all parts of a file; of a synthetic model the bytes of its tensors */
 size_t ct_tensors_count(const ct_tensors *t);
 const ct_tensor *ct_tensors_at(const ct_tensors *t, size_t i); /* file order; NULL past the end */
 const ct_tensor *ct_tensors_find(const ct_tensors *t, const char *name);
@@ -81,6 +82,9 @@ const ct_kv_pair *ct_tensors_kv(const ct_tensors *t, const char *key); /* NULL w
 const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor);
 /* The tensor's bytes will not be needed again soon: mapped pages or generated memory are given back. */
 void ct_tensor_forget(ct_tensors *t, const ct_tensor *tensor);
+/* The same for a run of a mapped tensor's bytes, so that a large one need not lie in memory twice while it is packed; of a
+ * generated tensor nothing is given back before ct_tensor_forget. */
+void ct_tensor_forget_part(ct_tensors *t, const ct_tensor *tensor, size_t off, size_t bytes);
 
 /* Typed getters. Absent key: *v is left as it is and CT_OK returned (so callers set the default first). A value of another
  * type that cannot hold the number is EFORMAT naming the key, the type expected and the type found. u32 accepts any

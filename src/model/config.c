@@ -83,20 +83,15 @@ static ct_status check_architecture(const ct_tensors *t, ct_error *err)
                        "expected a model of architecture 'gemma3', found '%.*s': carat runs Gemma 3 and nothing else",
                        arch.len < 40 ? (int)arch.len : 40, arch.data);
     bool causal = true, both_ways = false;
-    uint32_t pooling = 0, parts = 1;
+    uint32_t pooling = 0;
     if ((st = ct_kv_bool(t, "gemma3.attention.causal", &causal, err)) != CT_OK ||
         (st = ct_kv_bool(t, "gemma3.use_bidirectional_attention", &both_ways, err)) != CT_OK ||
-        (st = ct_kv_u32(t, "gemma3.pooling_type", &pooling, err)) != CT_OK ||
-        (st = ct_kv_u32(t, "split.count", &parts, err)) != CT_OK)
+        (st = ct_kv_u32(t, "gemma3.pooling_type", &pooling, err)) != CT_OK)
         return st;
     if (!causal || both_ways || pooling != 0)
         return ct_fail(err, CT_EUNSUPPORTED, "general.architecture",
                        "expected a Gemma 3 that writes text, found an encoder (%s): use an embedding engine for it",
                        pooling != 0 ? "gemma3.pooling_type is set" : "its attention looks both ways");
-    if (parts > 1)
-        return ct_fail(err, CT_EUNSUPPORTED, "split.count",
-                       "expected a model in one file, found one of %u parts: join them first (gguf-split --merge)",
-                       parts);
     return CT_OK;
 }
 

@@ -66,10 +66,9 @@ static ct_status missing(const ct_tensors *t, const char *name, int32_t layer, i
             "expected separate attn_q, attn_k and attn_v, found the fused tensor '%s': convert the file without "
             "fusing",
             fused);
-    return ct_fail(
-        err, CT_ENOTFOUND, name,
-        "tensor '%s' [%d, %d] is missing from '%s': the file is cut, split or not a whole Gemma 3 text model", name,
-        rows, cols, ct_tensors_path(t));
+    return ct_fail(err, CT_ENOTFOUND, name,
+                   "tensor '%s' [%d, %d] is missing from '%s': the file is cut or not a whole Gemma 3 text model", name,
+                   rows, cols, ct_tensors_path(t));
 }
 
 ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer,
