@@ -40,7 +40,7 @@ def main():
     root = Path(__file__).resolve().parent.parent
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--tool", default=str(root / "build/release/tools/dump_tensor"))
-    p.add_argument("models", nargs="*", default=[str(root / "tests/fixtures/tiny/tiny.gguf")])
+    p.add_argument("models", nargs="*", default=[str(root / "tests/fixtures/tiny" / f) for f in ("tiny.gguf", "tiny-types.gguf")])
     args = p.parse_args()
     np.seterr(all="ignore")
     rng = np.random.RandomState(1)

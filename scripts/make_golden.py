@@ -6,7 +6,7 @@ and, as a second opinion with its own arithmetic, from llama.cpp (peers/llama_wo
 the sha256 of the model. Needs numpy, gguf and tokenizers; --peer names the Python that has llama-cpp-python.
 
     make_golden.py --model gemma-3-270m-q4_k_m.gguf --tokenizer tokenizer.json.xz --wiki wiki.test.raw --peer VENV/bin/python
-    make_golden.py --tiny        only the fixture's file: nothing but the repository, numpy and gguf
+    make_golden.py tiny tiny-types       the fixtures' files: nothing but the repository, numpy and gguf
 """
 import argparse
 import hashlib
@@ -224,9 +224,10 @@ def make_greedy(args, model, peer, hf):
         "engines": args.versions, "model_sha256": args.sha, "cases": cases})
 
 
-def make_tiny(args):
-    """The fixture has random weights, so any ids do; the lengths are what matters: on both sides of the window."""
-    model = oracle.Model(args.tiny_model)
+def make_tiny(args, name):
+    """A fixture has random weights, so any ids do; the lengths are what matters: on both sides of the window."""
+    path = os.path.join(args.tiny, name + ".gguf")
+    model = oracle.Model(path)
     w, v = model.cfg.W, model.V
     rng = np.random.default_rng(3)
     prompts = []
@@ -241,30 +242,30 @@ def make_tiny(args):
         ids = [2 % v] + [int(i) for i in rng.integers(0, v, length - 1)]
         steps = model.greedy(ids, 2 * w + 8)
         cases.append({"prompt_ids": ids, "ids": [s[0] for s in steps], "margin": [s[2] for s in steps]})
-    write(args.out, "tiny.json", {
+    write(args.out, name + ".json", {
         "about": LOGITS_ABOUT + "; greedy: no end token stops it", "engines": engines("numpy", "gguf"),
-        "model_sha256": sha256(args.tiny_model), "window": w, "prompts": prompts, "greedy": cases})
+        "model_sha256": sha256(path), "window": w, "prompts": prompts, "greedy": cases})
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("what", nargs="*", default=["tokenizer", "logits", "greedy", "tiny"], help="which files; default: all four")
+    ap.add_argument("what", nargs="*", default=["tokenizer", "logits", "greedy", "tiny", "tiny-types"], help="which files; default: all five")
     ap.add_argument("--model", default=os.path.expanduser("~/.cache/carat/gemma-3-270m-q4_k_m.gguf"))
-    ap.add_argument("--tiny-model", default=os.path.join(ROOT, "tests", "fixtures", "tiny", "tiny.gguf"))
+    ap.add_argument("--tiny", default=os.path.join(ROOT, "tests", "fixtures", "tiny"), help="the folder of the fixtures")
     ap.add_argument("--tokenizer", help="Gemma 3's tokenizer.json, or .xz of it")
     ap.add_argument("--wiki", help="wiki.test.raw of WikiText-2")
     ap.add_argument("--peer", help="a Python with llama-cpp-python; without it the files lack llama.cpp's opinion")
     ap.add_argument("--out", default=os.path.join(ROOT, "tests", "golden"))
-    ap.add_argument("--tiny", action="store_true", help="the fixture's file alone")
     args = ap.parse_args()
-    what = ["tiny"] if args.tiny else args.what
+    what = args.what
     os.makedirs(args.out, exist_ok=True)
-    if "tiny" in what:
-        make_tiny(args)
+    for name in ("tiny", "tiny-types"):
+        if name in what:
+            make_tiny(args, name)
     if not {"tokenizer", "logits", "greedy"} & set(what):
         return
     if not args.tokenizer or ("logits" in what and not args.wiki):
-        ap.error("--tokenizer and --wiki are needed for all but --tiny")
+        ap.error("--tokenizer and --wiki are needed for all but the fixtures")
     args.sha = sha256(args.model)
     peer = Peer(args.peer, args.model) if args.peer else None
     args.versions = engines("numpy", "gguf", "tokenizers")

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/tiny/tiny.gguf: a Gemma 3 so small that it lives in the repository, with a matrix of every weight type.
+"""Makes tests/fixtures/tiny/*.gguf: two Gemma 3 so small that they live in the repository, with matrices of every weight type.
 
-Its shape is deliberately unlike any real one where that catches mistakes: the query width (128) is not the hidden width
-(256), two key-value heads serve four query heads, the window (16) is shorter than a test's prompt, and one local layer
-follows the global one. Weights are random, scaled so that the text is varied: the branches outweigh the embedding (else
-a tied head would repeat its input) and the logits are a few units wide (else every token would be as likely).
+tiny.gguf has F32 F16 BF16 Q4_0 Q5_0 Q8_0 Q4_K Q6_K. Its shape is deliberately unlike any real one where that catches mistakes:
+the query width (128) is not the hidden width (256), two key-value heads serve four query heads, the window (16) is shorter
+than a test's prompt, and one local layer follows the global one. tiny-types.gguf has Q4_1 Q5_1 Q2_K Q3_K Q5_K IQ4_NL IQ4_XS:
+wider where rows must be whole blocks of 256, and each of its matrices has another type in every layer.
+Weights are random, scaled so that the text is varied: the branches outweigh the embedding (else a tied head would repeat its
+input) and the logits are a few units wide (else every token would be as likely).
 The vocabulary is laid out as Gemma's: control tokens, runs of newlines and spaces, HTML tags, all bytes, merged pieces
 by rank, single characters, runs of tabs.
 
 Seeded: the same bytes each time (numpy's RandomState is frozen). Needs numpy and gguf from PyPI.
-    python3 scripts/make_tiny.py [OUT]
+    python3 scripts/make_tiny.py [FOLDER]
 """
 import collections
 import sys
@@ -19,10 +21,12 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as T
 
-HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, FFN, WINDOW, CONTEXT = 256, 7, 4, 2, 32, 384, 16, 2048
+sys.path.insert(0, str(Path(__file__).resolve().parent / "oracle"))
+from encode import encode  # noqa: E402
+
+HIDDEN, LAYERS, KV_HEADS, HEAD_DIM, WINDOW, CONTEXT = 256, 7, 2, 32, 16, 2048
 VOCAB = 661  # not a multiple of anything that kernels like
 N_MERGES = 160
-RNG = np.random.RandomState(20250312)
 
 # Types per layer of: q, k, v, attn_output, gate, up, down. Rows of 128 (attn_output) and 384 (down) have no K types.
 MIX = [
@@ -35,64 +39,14 @@ MIX = [
     (T.Q8_0, T.Q4_K, T.F16, T.Q5_0, T.Q4_0, T.Q5_0, T.Q5_0),
 ]
 
+REST = [T.Q4_1, T.Q5_1, T.Q2_K, T.Q3_K, T.Q5_K, T.IQ4_NL, T.IQ4_XS]
+REST_MIX = [[REST[(layer + matrix) % 7] for matrix in range(7)] for layer in range(LAYERS)]
+
 TEXT = """The capital of France is Paris. The water of the sea rises as vapour into the air, where it cools and falls
 again as rain on the hills and the fields; rivers carry it back to the sea. There is no end to this and no beginning.
 Write a list of the things that you need, then mix the butter with the sugar, add the eggs one at a time, stir in the
 flour and the chocolate, and bake the cookies until they are brown at the edges. An engine that reads a model has to be
 right before it is fast: the reference is slow, and that is why it can be trusted. One two three four five six seven."""
-
-
-def pack_q4_k(x):
-    """x: [rows, n] -> bytes. Plain rounding: the range of each 32 elements, no search."""
-    rows = x.shape[0]
-    b = x.reshape(-1, 8, 32).astype(np.float32)
-    low, high = np.minimum(b.min(2), 0), np.maximum(b.max(2), 0)
-    scale, minimum = (high - low) / 15, -low
-    d = (scale.max(1) / 63).astype(np.float16)
-    dmin = (minimum.max(1) / 63).astype(np.float16)
-    s = np.clip(np.rint(scale / d.astype(np.float32)[:, None]), 1, 63).astype(np.uint8)
-    m = np.clip(np.rint(minimum / dmin.astype(np.float32)[:, None]), 0, 63).astype(np.uint8)
-    step = d.astype(np.float32)[:, None] * s
-    base = dmin.astype(np.float32)[:, None] * m
-    q = np.clip(np.rint((b + base[:, :, None]) / step[:, :, None]), 0, 15).astype(np.uint8)
-    packed = np.empty((len(b), 12), np.uint8)
-    packed[:, 0:4] = s[:, :4] | (s[:, 4:] >> 4) << 6
-    packed[:, 4:8] = m[:, :4] | (m[:, 4:] >> 4) << 6
-    packed[:, 8:12] = (s[:, 4:] & 15) | (m[:, 4:] & 15) << 4
-    qs = q[:, 0::2, :] | q[:, 1::2, :] << 4
-    out = np.concatenate([d.view(np.uint8).reshape(-1, 2), dmin.view(np.uint8).reshape(-1, 2), packed,
-                          qs.reshape(-1, 128)], axis=1)
-    return out.reshape(rows, -1)
-
-
-def pack_q6_k(x):
-    """x: [rows, n] -> bytes. Plain rounding by the largest magnitude of each 16 elements."""
-    rows = x.shape[0]
-    b = x.reshape(-1, 16, 16).astype(np.float32)
-    peak = np.take_along_axis(b, np.abs(b).argmax(2)[:, :, None], 2)[:, :, 0]
-    scale = peak / -32  # signed, as the format's own encoder has it: the largest element becomes -32
-    d = (np.abs(scale).max(1) / 127).astype(np.float16)
-    sc = np.clip(np.rint(scale / d.astype(np.float32)[:, None]), -128, 127).astype(np.int8)
-    sc[sc == 0] = 1
-    step = d.astype(np.float32)[:, None] * sc
-    q = (np.clip(np.rint(b / step[:, :, None]), -32, 31) + 32).astype(np.uint8).reshape(-1, 2, 4, 32)
-    ql = np.concatenate([q[:, :, 0] & 15 | (q[:, :, 2] & 15) << 4, q[:, :, 1] & 15 | (q[:, :, 3] & 15) << 4], axis=2)
-    qh = q[:, :, 0] >> 4 | q[:, :, 1] >> 4 << 2 | q[:, :, 2] >> 4 << 4 | q[:, :, 3] >> 4 << 6
-    out = np.concatenate([ql.reshape(-1, 128), qh.reshape(-1, 64), sc.view(np.uint8), d.view(np.uint8).reshape(-1, 2)],
-                         axis=1)
-    return out.reshape(rows, -1)
-
-
-def encode(x, kind):
-    if kind == T.F32:
-        return x.astype(np.float32)
-    if kind == T.F16:
-        return x.astype(np.float16)
-    if kind == T.Q4_K:
-        return pack_q4_k(x)
-    if kind == T.Q6_K:
-        return pack_q6_k(x)
-    return gguf.quants.quantize(x.astype(np.float32), kind)
 
 
 def merges(text, n):
@@ -133,17 +87,15 @@ def vocabulary():
     return v
 
 
-def main():
-    root = Path(__file__).resolve().parent.parent
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "tests/fixtures/tiny/tiny.gguf"
-    out.parent.mkdir(parents=True, exist_ok=True)
+def make(out, name, heads, ffn, mix, embedding, seed):
+    rng = np.random.RandomState(seed)
     w = gguf.GGUFWriter(out, "gemma3")
-    w.add_name("carat tiny")
+    w.add_name(name)
     w.add_context_length(CONTEXT)
     w.add_embedding_length(HIDDEN)
     w.add_block_count(LAYERS)
-    w.add_feed_forward_length(FFN)
-    w.add_head_count(HEADS)
+    w.add_feed_forward_length(ffn)
+    w.add_head_count(heads)
     w.add_head_count_kv(KV_HEADS)
     w.add_key_length(HEAD_DIM)
     w.add_value_length(HEAD_DIM)
@@ -166,15 +118,15 @@ def main():
     w.add_add_space_prefix(False)
 
     def norm(name, n, mean):
-        w.add_tensor(name, (mean + 0.15 * mean * RNG.standard_normal(n)).astype(np.float32))
+        w.add_tensor(name, (mean + 0.15 * mean * rng.standard_normal(n)).astype(np.float32))
 
     def matrix(name, rows, row, kind, sigma):
-        w.add_tensor(name, encode(sigma * RNG.standard_normal((rows, row)), kind), raw_dtype=kind)
+        w.add_tensor(name, encode(sigma * rng.standard_normal((rows, row)), kind), raw_dtype=kind)
 
     norm("output_norm.weight", HIDDEN, 4.0)
-    matrix("token_embd.weight", VOCAB, HIDDEN, T.Q6_K, 0.05)
-    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
-    for i, kinds in enumerate(MIX):
+    matrix("token_embd.weight", VOCAB, HIDDEN, embedding, 0.05)
+    q, kv = heads * HEAD_DIM, KV_HEADS * HEAD_DIM
+    for i, kinds in enumerate(mix):
         p = f"blk.{i}."
         norm(p + "attn_norm.weight", HIDDEN, 1.0)
         matrix(p + "attn_q.weight", q, HIDDEN, kinds[0], HIDDEN ** -0.5)
@@ -185,15 +137,23 @@ def main():
         matrix(p + "attn_output.weight", HIDDEN, q, kinds[3], q ** -0.5)
         norm(p + "post_attention_norm.weight", HIDDEN, 2.0)
         norm(p + "ffn_norm.weight", HIDDEN, 1.0)
-        matrix(p + "ffn_gate.weight", FFN, HIDDEN, kinds[4], HIDDEN ** -0.5)
-        matrix(p + "ffn_up.weight", FFN, HIDDEN, kinds[5], HIDDEN ** -0.5)
-        matrix(p + "ffn_down.weight", HIDDEN, FFN, kinds[6], FFN ** -0.5)
+        matrix(p + "ffn_gate.weight", ffn, HIDDEN, kinds[4], HIDDEN ** -0.5)
+        matrix(p + "ffn_up.weight", ffn, HIDDEN, kinds[5], HIDDEN ** -0.5)
+        matrix(p + "ffn_down.weight", HIDDEN, ffn, kinds[6], ffn ** -0.5)
         norm(p + "post_ffw_norm.weight", HIDDEN, 2.0)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
     print(f"{out}: {out.stat().st_size} bytes")
+
+
+def main():
+    root = Path(__file__).resolve().parent.parent
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "tests/fixtures/tiny"
+    out.mkdir(parents=True, exist_ok=True)
+    make(out / "tiny.gguf", "carat tiny", 4, 384, MIX, T.Q6_K, 20250312)
+    make(out / "tiny-types.gguf", "carat tiny types", 8, 512, REST_MIX, T.Q5_K, 20250313)
 
 
 if __name__ == "__main__":

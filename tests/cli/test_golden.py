@@ -4,7 +4,7 @@
     test_golden.py CARAT [tiny|model]
 
 model (the default): $CARAT_TEST_MODEL, or the default model in the cache; exit status 77 (skipped) when there is none.
-tiny: the repository's fixture, no download. Standard library only. See the table of tolerances below for why they are so.
+tiny: the repository's two fixtures, whole and cut into parts, no download. Standard library only. See the table of tolerances below for why they are so.
 """
 
 import concurrent.futures
@@ -17,9 +17,11 @@ import sys
 import tempfile
 import time
 
+import lib_split
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
-TINY = os.path.join(ROOT, "tests", "fixtures", "tiny", "tiny.gguf")
+TINY = os.path.join(ROOT, "tests", "fixtures", "tiny")
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
 MODEL = os.environ.get("CARAT_TEST_MODEL") or os.path.join(CACHE, "carat", "gemma-3-270m-q4_k_m.gguf")
 
@@ -227,16 +229,17 @@ def test_greedy(carat, model):
             print(f"{name}: {agreed} of {len(case['ids'])} ids alike")
 
 
-def test_tiny(carat):
-    doc = golden("tiny.json")
-    with open(TINY, "rb") as f:
+def test_tiny(carat, name):
+    model = os.path.join(TINY, name + ".gguf")
+    doc = golden(name + ".json")
+    with open(model, "rb") as f:
         same = hashlib.sha256(f.read()).hexdigest() == doc["model_sha256"]
-    if not check(same, "tests/golden/tiny.json is of another fixture: run scripts/make_golden.py --tiny"):
+    if not check(same, f"tests/golden/{name}.json is of another fixture: run scripts/make_golden.py {name}"):
         return
     prompts = doc["prompts"]
-    test_ref(carat, TINY, prompts)
-    test_rounded(carat, TINY, prompts, "int8", ["-b", "cpu"])
-    test_rounded(carat, TINY, prompts, "bf16", ["-b", "cpu", "--exact"])
+    test_ref(carat, model, prompts)
+    test_rounded(carat, model, prompts, "int8", ["-b", "cpu"])
+    test_rounded(carat, model, prompts, "bf16", ["-b", "cpu", "--exact"])
     for number, case in enumerate(doc["greedy"]):
         for backend, margin in (("ref", 0.005), ("cpu", MARGIN["tiny"])):
             ids = " ".join(map(str, case["prompt_ids"]))
@@ -244,7 +247,7 @@ def test_tiny(carat):
                 carat,
                 "run",
                 "-m",
-                TINY,
+                model,
                 "-b",
                 backend,
                 "--temp",
@@ -260,8 +263,34 @@ def test_tiny(carat):
                 ids,
             )
             if answer is not None:
-                agreed = same_until(answer["ids"], case, margin, f"tiny greedy {number} -b {backend}")
-                print(f"tiny greedy {number} -b {backend}: {agreed} of {len(case['ids'])} ids alike")
+                agreed = same_until(answer["ids"], case, margin, f"{name} greedy {number} -b {backend}")
+                print(f"{name} greedy {number} -b {backend}: {agreed} of {len(case['ids'])} ids alike")
+
+
+def test_split(carat, name):
+    """The same model in parts gives the same numbers, all of them; a later part, or too few parts, a sentence."""
+    whole = os.path.join(TINY, name + ".gguf")
+    ids = " ".join(map(str, golden(name + ".json")["prompts"][-1]["ids"]))
+    want = ask(carat, "logits", "-m", whole, "--ids", ids, "--top", "661", "--json")
+    for parts, empty_first in ((2, False), (5, False), (3, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = lib_split.split(whole, folder, parts, empty_first)
+            found = ask(carat, "logits", "-m", paths[0], "--ids", ids, "--top", "661", "--json")
+            if want is not None and found is not None:
+                for key in ("top", "nll"):
+                    check(found[key] == want[key], f"{name} in {parts} parts: {key} is not that of the whole file")
+            for path, words in ((paths[1], "name the first part"), (paths[0], f"part {parts} beside it")):
+                done = subprocess.run(
+                    [carat, "logits", "-m", path, "--ids", ids], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+                text = done.stderr.decode(errors="replace")
+                check(
+                    done.returncode == 3 and words in text,
+                    f"{os.path.basename(path)}: exit status {done.returncode}, expected 3 and '{words}' in: {text}",
+                )
+                if path == paths[1]:
+                    os.remove(paths[-1])  # now the first part misses one
+    print(f"{name}: split in 2, 5 and 3 parts")
 
 
 def main():
@@ -270,7 +299,9 @@ def main():
         return 2
     carat = os.path.abspath(sys.argv[1])
     if len(sys.argv) > 2 and sys.argv[2] == "tiny":
-        test_tiny(carat)
+        for name in ("tiny", "tiny-types"):
+            test_tiny(carat, name)
+            test_split(carat, name)
     else:
         if not os.path.isfile(MODEL):
             print(
