@@ -80,13 +80,14 @@ typedef struct ct_attn {
  * A ring has at least ceil((W-1+chunk) / CT_KV_PAGE) + 1 pages, so a chunk never overwrites a key that it needs.
  * What is inside a page (K and V of all kv heads) is the backend's own layout. */
 typedef struct ct_kv {
-    ct_dtype type_k, type_v; /* bf16, f16 or f32 */
+    ct_dtype type_k, type_v; /* bf16, f16, f32, or groups of 32 of a head: q8 (CT_Q8_0), q4 (CT_Q4_1) */
     int32_t kv_heads, head_dim;
     int32_t ring; /* pages in a sequence's ring; 0 = not a ring */
     int32_t table_stride;
     const int32_t *table; /* [sequences][table_stride] */
     const ct_buffer *pool;
     size_t off, page_bytes;
+    bool frozen; /* what is stored stays: the forward does not call kv_store */
 } ct_kv;
 
 /* What an op is given besides its operands. One per session or batch; one thread at a time. */
@@ -124,8 +125,13 @@ typedef struct ct_backend {
     const ct_ops *(*ops)(const char *isa);
     ct_status (*buffer_alloc)(ct_buffer *b, size_t bytes, ct_error *err); /* zeroed, committed when touched */
     void (*buffer_free)(ct_buffer *b);
+    /* Bytes of w's packed form, from dtype, use, rows and cols; 0 = it is used in place. Rows add up: a matrix cut at multiples
+     * of 256 rows takes as much as the whole. NULL = always in place. */
+    size_t (*weight_bytes)(const ct_weight *w);
     /* Packs a tensor (row-major blocks of dtype, as in the file) into *w. w->dtype, use, rows, cols, name are set by the
-     * caller; src may be forgotten afterwards unless *in_place is set, which means that w points into src. */
+     * caller; w->buf is empty, or names weight_bytes of zeroed memory inside a buffer of the caller's (impl NULL), which then
+     * is used and stays the caller's. src may be forgotten afterwards unless *in_place is set: then w points into src.
+     * ENUMERIC for NaN or infinity in the weights. */
     ct_status (*weight_load)(ct_weight *w, const void *src, ct_pool *pool, bool *in_place, ct_error *err);
     void (*weight_free)(ct_weight *w);
     bool (*supports)(const ct_dtype_info *t, ct_weight_use use);

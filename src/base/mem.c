@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE ((size_t)2 << 20) /* of x86-64, and of Arm with 4 KiB pages */
 
 /* The two process-wide counters behind fault injection: tests need them where no context reaches. */
 static atomic_size_t calls;
@@ -45,16 +48,24 @@ void *ct_pages_alloc(size_t bytes, bool huge)
 {
     if (!may_allocate())
         return NULL;
-    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t size = bytes ? bytes : 1, room = huge ? size + HUGE_PAGE : size;
+    uint8_t *p = room < size ? MAP_FAILED
+                             : mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
+    if (!huge)
+        return p;
+    /* Begin where a huge page may begin; what lies before and behind goes back. */
+    uint8_t *from = p + (ct_round_up((size_t)(uintptr_t)p, HUGE_PAGE) - (size_t)(uintptr_t)p);
+    uint8_t *to = from + ct_round_up(size, (size_t)sysconf(_SC_PAGESIZE));
+    if (from > p)
+        munmap(p, (size_t)(from - p));
+    if (to < p + room)
+        munmap(to, (size_t)(p + room - to));
 #ifdef MADV_HUGEPAGE
-    if (huge)
-        madvise(p, bytes, MADV_HUGEPAGE); /* a wish: small pages are slower, not wrong */
-#else
-    (void)huge;
+    madvise(from, size, MADV_HUGEPAGE); /* a wish: small pages are slower, not wrong */
 #endif
-    return p;
+    return from;
 }
 
 void ct_pages_free(void *p, size_t bytes)

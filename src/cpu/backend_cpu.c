@@ -126,38 +126,51 @@ static void pack_task(void *arg, int32_t task, int32_t worker)
     }
 }
 
+static size_t weight_bytes(const ct_weight *w)
+{
+    const struct tile_type *tt = ct_tile_type(w->dtype->type);
+    if (w->use == CT_WEIGHT_VECTOR)
+        return ct_round_up((size_t)w->cols * sizeof(float), 64);
+    return tt ? (size_t)tile_count(w) * tt->bytes(w->cols) : 0;
+}
+
+static void weight_free(ct_weight *w)
+{
+    if (w->buf.impl) /* memory of its own */
+        buffer_free(&w->buf);
+    w->buf = (ct_buffer){0};
+}
+
 static ct_status weight_load(ct_weight *w, const void *src, ct_pool *pool, bool *in_place, ct_error *err)
 {
     *in_place = false;
-    if (w->use == CT_WEIGHT_VECTOR) {
-        ct_status st = buffer_alloc(&w->buf, (size_t)w->cols * sizeof(float), err);
-        if (st == CT_OK)
-            ct_row_decode(w->dtype, w->buf.host, src, (size_t)w->cols);
-        return st;
-    }
     const struct tile_type *tt = ct_tile_type(w->dtype->type);
     struct pack_job j = {.w = w, .tt = tt, .src = src, .finite = true};
-    if (tt == NULL || !ct_row_bytes(w->dtype, (size_t)w->cols, &j.row_bytes))
+    if (w->use != CT_WEIGHT_VECTOR && (tt == NULL || !ct_row_bytes(w->dtype, (size_t)w->cols, &j.row_bytes)))
         return ct_fail(err, CT_EUNSUPPORTED, w->name, "the cpu backend cannot pack rows of %d %s weights (tensor %s)",
                        w->cols, w->dtype->name, w->name);
-    ct_status st = buffer_alloc(&w->buf, (size_t)tile_count(w) * tt->bytes(w->cols), err);
-    if (st != CT_OK)
-        return st;
+    if (w->buf.host == NULL) {
+        ct_status st = buffer_alloc(&w->buf, weight_bytes(w), err);
+        if (st != CT_OK)
+            return st;
+        w->buf.impl = w->buf.host;
+    }
+    if (w->use == CT_WEIGHT_VECTOR) {
+        ct_row_decode(w->dtype, w->buf.host, src, (size_t)w->cols);
+        return CT_OK;
+    }
     size_t per = ((size_t)1 << 18) / tt->bytes(w->cols);
     j.per_task = per < 1 ? 1 : (int32_t)per;
     ct_pool_run(pool, (tile_count(w) + j.per_task - 1) / j.per_task, pack_task, &j);
     if (!j.finite) {
-        buffer_free(&w->buf);
-        return ct_fail(
-            err, CT_ENUMERIC, w->name,
-            "expected finite weights, found NaN or infinity in tensor '%s'; the file is damaged or was converted "
-            "through float16",
-            w->name);
+        weight_free(w);
+        return ct_fail(err, CT_ENUMERIC, w->name,
+                       "expected finite weights, found NaN or infinity in tensor '%s'; the file is damaged or was "
+                       "converted through float16",
+                       w->name);
     }
     return CT_OK;
 }
-
-static void weight_free(ct_weight *w) { buffer_free(&w->buf); }
 
 static size_t scratch_bytes(const ct_limits *l)
 {
@@ -175,6 +188,7 @@ const ct_backend *ct_cpu_backend(void)
         .ops = ops,
         .buffer_alloc = buffer_alloc,
         .buffer_free = buffer_free,
+        .weight_bytes = weight_bytes,
         .weight_load = weight_load,
         .weight_free = weight_free,
         .supports = supports,

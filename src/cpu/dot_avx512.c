@@ -40,7 +40,8 @@ INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, int n, b
     for (int32_t g = 0; g < a->groups; g++) {
         struct group q;
         load(tile, a->cols, g, &q);
-        prefetch(tile, g, bytes);
+        if (a->ahead)
+            prefetch(tile, g, bytes);
         UNROLL for (int t = 0; t < n; t++)
         {
             size_t r = (size_t)(row + t), at = r * (size_t)a->groups + (size_t)g;

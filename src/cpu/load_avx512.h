@@ -15,9 +15,10 @@ typedef void load_fn(const uint8_t *tile, int32_t cols, int32_t g, struct group 
 
 INLINE void load_q8_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
 {
-    const uint8_t *q = tile + tile_scales(cols) + (size_t)g * Q8_0_GROUP;
+    (void)cols;
+    const uint8_t *q = tile + unit_quants(g, Q8_0_GROUP);
     UNROLL for (int v = 0; v < 8; v++) o->w[v] = load64(q + v * 64);
-    o->s[0] = f16x16(tile + g * 32);
+    o->s[0] = f16x16(tile + unit_scales(g, Q8_0_GROUP));
 }
 
 INLINE void nibbles(const uint8_t *p, __m512i w[8])
@@ -33,8 +34,9 @@ INLINE void nibbles(const uint8_t *p, __m512i w[8])
 
 INLINE void load_q4_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
 {
-    nibbles(tile + tile_scales(cols) + (size_t)g * Q4_0_GROUP, o->w);
-    o->s[0] = f16x16(tile + g * 32);
+    (void)cols;
+    nibbles(tile + unit_quants(g, Q4_0_GROUP), o->w);
+    o->s[0] = f16x16(tile + unit_scales(g, Q4_0_GROUP));
 }
 
 /* Nibbles become values of the table, plus 128. */
@@ -66,8 +68,9 @@ INLINE void fives(const uint8_t *p, __m512i w[8])
 
 INLINE void load_q5_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
 {
-    fives(tile + tile_scales(cols) + (size_t)g * Q5_0_GROUP, o->w);
-    o->s[0] = f16x16(tile + g * 32);
+    (void)cols;
+    fives(tile + unit_quants(g, Q5_0_GROUP), o->w);
+    o->s[0] = f16x16(tile + unit_scales(g, Q5_0_GROUP));
 }
 
 INLINE __m512 minus_f16x16(const uint8_t *p) { return _mm512_sub_ps(_mm512_setzero_ps(), f16x16(p)); }
@@ -131,10 +134,11 @@ INLINE void load_q2_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
 
 INLINE void load_q3_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
 {
-    const uint8_t *super = tile + tile_super_scales(cols) + (size_t)(g >> 3) * Q3_K_SUPER;
+    (void)cols;
+    const uint8_t *super = tile + unit_quants(g >> 3, Q3_K_SUPER);
     crumbs(super + 704, g & 7, o->w);
     add_bits(super + 192, g & 7, 4, o->w);
-    __m512 d = f16x16(tile + (g >> 3) * 32);
+    __m512 d = f16x16(tile + unit_scales(g >> 3, Q3_K_SUPER));
     UNROLL for (int h = 0; h < 2; h++)
     {
         int32_t s = (g & 7) * 2 + h;
@@ -185,7 +189,8 @@ INLINE void load_q5_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
 
 INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
 {
-    const uint8_t *super = tile + tile_super_scales(cols) + (size_t)(g >> 3) * Q6_K_SUPER;
+    (void)cols;
+    const uint8_t *super = tile + unit_quants(g >> 3, Q6_K_SUPER);
     int32_t t = g & 3;
     const uint8_t *low = super + 256 + ((g & 7) >> 2) * Q6_K_HALF, *high = low + 1024;
     const __m512i nib = _mm512_set1_epi8(15), top = _mm512_set1_epi8(48);
@@ -199,7 +204,7 @@ INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
         __m512i hi = _mm512_srl_epi16(_mm512_sll_epi16(load64(high + v * 64), left), right);
         o->w[v] = _mm512_or_si512(lo, _mm512_and_si512(hi, top));
     }
-    __m512 d = f16x16(tile + (g >> 3) * 32);
+    __m512 d = f16x16(tile + unit_scales(g >> 3, Q6_K_SUPER));
     UNROLL for (int h = 0; h < 2; h++)
     {
         __m128i sc = _mm_loadu_si128((const __m128i *)(const void *)(super + ((g & 7) * 2 + h) * 16));

@@ -34,45 +34,44 @@ static void spread(uint8_t *vectors, const uint8_t *src, int32_t words, int32_t 
 
 /* ---- q8_0: {f16 d; i8 q[32]} ---- */
 
-static size_t bytes_q8_0(int32_t cols) { return tile_scales(cols) + (size_t)cols / 32 * Q8_0_GROUP; }
+static size_t bytes_q8_0(int32_t cols) { return unit_bytes(cols / 32, Q8_0_GROUP); }
 
 static bool pack_q8_0(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols)
 {
     bool finite = true;
-    uint8_t *quants = tile + tile_scales(cols);
     for (int32_t r = 0; r < n; r++)
         for (int32_t g = 0; g < cols / 32; g++) {
             const uint8_t *b = src + (size_t)r * row_bytes + (size_t)g * 34;
             finite = finite && f16_finite(u16_at(b));
-            put16(tile + g * 32 + r * 2, u16_at(b));
-            spread(quants + (size_t)g * Q8_0_GROUP, b + 2, 8, r, 0x80808080u);
+            put16(tile + unit_scales(g, Q8_0_GROUP) + r * 2, u16_at(b));
+            spread(tile + unit_quants(g, Q8_0_GROUP), b + 2, 8, r, 0x80808080u);
         }
     return finite;
 }
 
 static void lane_q8_0(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min)
 {
+    (void)cols;
     (void)min;
-    const uint8_t *quants = tile + tile_scales(cols) + (size_t)g * Q8_0_GROUP;
+    const uint8_t *quants = tile + unit_quants(g, Q8_0_GROUP);
     for (int32_t v = 0; v < 8; v++)
         memcpy(q + v * 4, quants + v * 64 + r * 4, 4);
-    scale[0] = ct_f16_to_f32(u16_at(tile + g * 32 + r * 2));
+    scale[0] = ct_f16_to_f32(u16_at(tile + unit_scales(g, Q8_0_GROUP) + r * 2));
 }
 
 /* ---- q4_0: {f16 d; u8 qs[16]}, element j in the low, j+16 in the high nibble of qs[j] ---- */
 
-static size_t bytes_q4_0(int32_t cols) { return tile_scales(cols) + (size_t)cols / 32 * Q4_0_GROUP; }
+static size_t bytes_q4_0(int32_t cols) { return unit_bytes(cols / 32, Q4_0_GROUP); }
 
 static bool pack_q4_0(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols)
 {
     bool finite = true;
-    uint8_t *quants = tile + tile_scales(cols);
     for (int32_t r = 0; r < n; r++)
         for (int32_t g = 0; g < cols / 32; g++) {
             const uint8_t *b = src + (size_t)r * row_bytes + (size_t)g * 18;
             finite = finite && f16_finite(u16_at(b));
-            put16(tile + g * 32 + r * 2, u16_at(b));
-            spread(quants + (size_t)g * Q4_0_GROUP, b + 2, 4, r, 0);
+            put16(tile + unit_scales(g, Q4_0_GROUP) + r * 2, u16_at(b));
+            spread(tile + unit_quants(g, Q4_0_GROUP), b + 2, 4, r, 0);
         }
     return finite;
 }
@@ -88,9 +87,10 @@ static void lane_nibbles(const uint8_t *vectors, int32_t r, uint8_t *q)
 
 static void lane_q4_0(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min)
 {
+    (void)cols;
     (void)min;
-    lane_nibbles(tile + tile_scales(cols) + (size_t)g * Q4_0_GROUP, r, q);
-    scale[0] = ct_f16_to_f32(u16_at(tile + g * 32 + r * 2));
+    lane_nibbles(tile + unit_quants(g, Q4_0_GROUP), r, q);
+    scale[0] = ct_f16_to_f32(u16_at(tile + unit_scales(g, Q4_0_GROUP) + r * 2));
 }
 
 /* ---- iq4_nl: as q4_0, the nibbles are indices ---- */
@@ -109,7 +109,7 @@ static void lane_iq4_nl(const uint8_t *tile, int32_t cols, int32_t g, int32_t r,
 
 /* ---- q5_0: {f16 d; u32 qh; u8 qs[16]}, bit j of qh is the fifth bit of element j ---- */
 
-static size_t bytes_q5_0(int32_t cols) { return tile_scales(cols) + (size_t)cols / 32 * Q5_0_GROUP; }
+static size_t bytes_q5_0(int32_t cols) { return unit_bytes(cols / 32, Q5_0_GROUP); }
 
 /* Fifth bits and nibbles of row r; group is 8 x u64 and four vectors. */
 static void spread_fives(uint8_t *group, uint32_t high, const uint8_t *qs, int32_t r)
@@ -129,22 +129,22 @@ static void lane_fives(const uint8_t *group, int32_t r, uint8_t *q)
 static bool pack_q5_0(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols)
 {
     bool finite = true;
-    uint8_t *quants = tile + tile_scales(cols);
     for (int32_t r = 0; r < n; r++)
         for (int32_t g = 0; g < cols / 32; g++) {
             const uint8_t *b = src + (size_t)r * row_bytes + (size_t)g * 22;
             finite = finite && f16_finite(u16_at(b));
-            put16(tile + g * 32 + r * 2, u16_at(b));
-            spread_fives(quants + (size_t)g * Q5_0_GROUP, u32_at(b + 2), b + 6, r);
+            put16(tile + unit_scales(g, Q5_0_GROUP) + r * 2, u16_at(b));
+            spread_fives(tile + unit_quants(g, Q5_0_GROUP), u32_at(b + 2), b + 6, r);
         }
     return finite;
 }
 
 static void lane_q5_0(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min)
 {
+    (void)cols;
     (void)min;
-    lane_fives(tile + tile_scales(cols) + (size_t)g * Q5_0_GROUP, r, q);
-    scale[0] = ct_f16_to_f32(u16_at(tile + g * 32 + r * 2));
+    lane_fives(tile + unit_quants(g, Q5_0_GROUP), r, q);
+    scale[0] = ct_f16_to_f32(u16_at(tile + unit_scales(g, Q5_0_GROUP) + r * 2));
 }
 
 /* ---- q4_1: {f16 d, m; u8 qs[16]}, q5_1: {f16 d, m; u32 qh; u8 qs[16]} ---- */
@@ -244,18 +244,17 @@ static void lane_q2_k(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, u
 
 /* ---- q3_k: {u8 hmask[32]; u8 qs[64]; u8 sc[12]; f16 d}; sixteen six-bit scales S - 32 ---- */
 
-static size_t bytes_q3_k(int32_t cols) { return tile_super_scales(cols) + (size_t)cols / 256 * Q3_K_SUPER; }
+static size_t bytes_q3_k(int32_t cols) { return unit_bytes(cols / 256, Q3_K_SUPER); }
 
 static bool pack_q3_k(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols)
 {
     bool finite = true;
-    uint8_t *supers = tile + tile_super_scales(cols);
     for (int32_t r = 0; r < n; r++)
         for (int32_t b = 0; b < cols / 256; b++) {
             const uint8_t *block = src + (size_t)r * row_bytes + (size_t)b * 110;
-            uint8_t *super = supers + (size_t)b * Q3_K_SUPER;
+            uint8_t *super = tile + unit_quants(b, Q3_K_SUPER);
             finite = finite && f16_finite(u16_at(block + 108));
-            put16(tile + b * 32 + r * 2, u16_at(block + 108));
+            put16(tile + unit_scales(b, Q3_K_SUPER) + r * 2, u16_at(block + 108));
             for (int32_t s = 0; s < 12; s++)
                 super[s * 16 + r] = block[96 + s];
             spread(super + 192, block, 24, r, 0); /* third bits, then quants */
@@ -272,9 +271,10 @@ static void lane_bits(const uint8_t *vectors, int32_t g, int32_t r, int32_t at, 
 
 static void lane_q3_k(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min)
 {
+    (void)cols;
     (void)min;
-    const uint8_t *super = tile + tile_super_scales(cols) + (size_t)(g / 8) * Q3_K_SUPER;
-    float d = ct_f16_to_f32(u16_at(tile + g / 8 * 32 + r * 2));
+    const uint8_t *super = tile + unit_quants(g / 8, Q3_K_SUPER);
+    float d = ct_f16_to_f32(u16_at(tile + unit_scales(g / 8, Q3_K_SUPER) + r * 2));
     lane_crumbs(super + 704, g % 8, r, q);
     lane_bits(super + 192, g % 8, r, 2, q);
     for (int32_t h = 0; h < 2; h++) {
@@ -370,18 +370,17 @@ static void lane_q5_k(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, u
 
 /* ---- q6_k: {u8 ql[128]; u8 qh[64]; i8 sc[16]; f16 d} ---- */
 
-static size_t bytes_q6_k(int32_t cols) { return tile_super_scales(cols) + (size_t)cols / 256 * Q6_K_SUPER; }
+static size_t bytes_q6_k(int32_t cols) { return unit_bytes(cols / 256, Q6_K_SUPER); }
 
 static bool pack_q6_k(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_t n, int32_t cols)
 {
     bool finite = true;
-    uint8_t *supers = tile + tile_super_scales(cols);
     for (int32_t r = 0; r < n; r++)
         for (int32_t b = 0; b < cols / 256; b++) {
             const uint8_t *block = src + (size_t)r * row_bytes + (size_t)b * 210;
-            uint8_t *super = supers + (size_t)b * Q6_K_SUPER;
+            uint8_t *super = tile + unit_quants(b, Q6_K_SUPER);
             finite = finite && f16_finite(u16_at(block + 208));
-            put16(tile + b * 32 + r * 2, u16_at(block + 208));
+            put16(tile + unit_scales(b, Q6_K_SUPER) + r * 2, u16_at(block + 208));
             for (int32_t s = 0; s < 16; s++)
                 super[s * 16 + r] = block[192 + s];
             for (int32_t half = 0; half < 2; half++) {
@@ -394,11 +393,12 @@ static bool pack_q6_k(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32
 
 static void lane_q6_k(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, uint8_t *q, float *scale, float *min)
 {
+    (void)cols;
     (void)min;
-    const uint8_t *super = tile + tile_super_scales(cols) + (size_t)(g / 8) * Q6_K_SUPER;
+    const uint8_t *super = tile + unit_quants(g / 8, Q6_K_SUPER);
     int32_t t = g % 4;
     const uint8_t *low = super + 256 + (g % 8) / 4 * Q6_K_HALF, *high = low + 1024;
-    float d = ct_f16_to_f32(u16_at(tile + g / 8 * 32 + r * 2));
+    float d = ct_f16_to_f32(u16_at(tile + unit_scales(g / 8, Q6_K_SUPER) + r * 2));
     for (int32_t k = 0; k < 32; k++) {
         uint32_t lo = (uint32_t)low[((t & 1) * 8 + k / 4) * 64 + r * 4 + k % 4] >> (4 * (t >> 1)) & 15u;
         uint32_t hi = (uint32_t)high[k / 4 * 64 + r * 4 + k % 4] >> (2 * t) & 3u;

@@ -6,22 +6,24 @@
  * There is one layout per type for every instruction set.
  *
  * Notation: r row in the tile (0..15), g group of 32 columns, v quad of columns in the group (0..7), i column in the quad.
- * "quad vector" = 64 bytes, byte r*4+i. Scales stand in front of a tile, padded to 64 bytes, so quants are 64-byte aligned.
+ * "quad vector" = 64 bytes, byte r*4+i. Types with one f16 scale per row and block keep them in pairs: [2][16] scales of two blocks, one
+ * cache line, then the quants of the two. So a tile is read in one direction, line by line: with all scales in front a Zen 4
+ * core read 14 GB/s, with pairs 28 (its prefetcher follows one stream). "pairs of" below means this.
  *
- *   q8_0    scales f16 [K/32][16]; quants [K/32][8 quad vectors], q ^ 0x80: unsigned, offset 128
- *   q4_0    scales f16 [K/32][16]; quants [K/32][4]: low nibbles quads 0..3, high nibbles quads 4..7; offset 8
+ *   q8_0    pairs of [K/32] x { quants [8 quad vectors], q ^ 0x80: unsigned, offset 128 }
+ *   q4_0    pairs of [K/32] x { quants [4]: low nibbles quads 0..3, high nibbles quads 4..7 }; offset 8
  *   iq4_nl  as q4_0; a nibble stands for ct_iq4_values[nibble], offset 128
  *   q5_0    as q4_0, and before the 4 vectors of a group 8 x u64: bit r*4+i of word v is the fifth bit; offset 16
  *   q4_1    [K/32] x { scale f16 [16]; m f16 [16], the min is -m; quants [4] as q4_0 }
  *   q5_1    [K/32] x { scale f16 [16]; m f16 [16]; fifth bits 8 x u64; quants [4] as q5_0 }
  *   q2_k    [K/256] x { d f16 [16]; dmin f16 [16]; S low nibble, M high u8 [16][16], one per 16 columns; quants [2][8]: bits 2t..2t+1 of
  *           vector v of half h: quad v of group 4h+t }
- *   q3_k    d f16 [K/256][16]; [K/256] x { S u8 [12][16] as in the block; third bits [8]: bit g of vector v; quants [2][8] as q2_k };
+ *   q3_k    pairs of [K/256] x { S u8 [12][16] as in the block; third bits [8]: bit g of vector v; quants [2][8] as q2_k };
  *           offset 4
  *   q4_k    [K/256] x { d f16 [16]; dmin f16 [16]; S,M low nibbles u8 [8][16]; S,M high bits u8 [4][16]; quants [4][8]: vector v of
  *           chunk c: low nibbles quad v of group 2c, high nibbles quad v of group 2c+1 }
  *   q5_k    as q4_k, and before the quants fifth bits [8]: bit g of vector v
- *   q6_k    d f16 [K/256][16]; [K/256] x { scales i8 [16][16]; halves of 128 columns [2] x { low bits [16 vectors]; high bits [8] } }
+ *   q6_k    pairs of [K/256] x { scales i8 [16][16]; halves of 128 columns [2] x { low bits [16 vectors]; high bits [8] } }
  *           group t of a half: nibble (t>>1) of low vector (t&1)*8+v, bits 2t..2t+1 of high vector v; offset 32
  *   iq4_xs  [K/256] x { d f16 [16]; S high bits u16 [16]; S low nibbles u8 [4][16]; quants [8][4] as iq4_nl }; offset 128
  *   bf16    [ceil(K/2)] pair vectors: 2 x u16 of each row;   f16 u16 [K][16];   f32 f32 [K][16] */
@@ -60,11 +62,18 @@ const struct tile_type *ct_tile_type(ct_dtype type); /* NULL when the type is no
 /* Values of row r of a tile, any type. */
 void ct_tile_row(const struct tile_type *tt, const uint8_t *tile, int32_t cols, int32_t r, float *out);
 
-static inline size_t tile_scales(int32_t cols) { return ct_round_up((size_t)cols / 32 * 32, 64); }
-static inline size_t tile_super_scales(int32_t cols) { return ct_round_up((size_t)cols / 256 * 32, 64); }
+/* Where block b of a run of pairs has its scales and its quants, and what n blocks take (an odd last one has a line of its own). */
+static inline size_t unit_scales(int32_t b, size_t bytes)
+{
+    return (size_t)(b >> 1) * (64 + 2 * bytes) + (size_t)(b & 1) * 32;
+}
+static inline size_t unit_quants(int32_t b, size_t bytes)
+{
+    return (size_t)(b >> 1) * (64 + 2 * bytes) + 64 + (size_t)(b & 1) * bytes;
+}
+static inline size_t unit_bytes(int32_t n, size_t bytes) { return (size_t)((n + 1) >> 1) * 64 + (size_t)n * bytes; }
 
-/* Bytes of a group of 32 columns or of a super-block of 256; those of q8_0, q4_0, iq4_nl, q5_0, q3_k and q6_k without the scales
- * that stand in front. */
+/* Bytes of a group of 32 columns or of a super-block of 256; those of types in pairs without their scales. */
 enum {
     Q8_0_GROUP = 512,
     Q4_0_GROUP = 256,

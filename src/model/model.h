@@ -23,6 +23,7 @@ typedef struct ct_gemma {
     ct_weight head;      /* rare: an untied output matrix */
     ct_weight norm;      /* [D] */
     ct_layer *layers;    /* [L] */
+    ct_buffer block;     /* all packed weights, one after the other */
     size_t weight_bytes; /* packed, all of them */
     size_t decode_bytes; /* weight bytes that one decoded token reads (the embedding once, as the head) */
     uint64_t parameters; /* elements of all tensors that are used */

@@ -1,4 +1,6 @@
-/* Tensors onto a backend: one by one, each packed and then forgotten, so that a load never holds two copies of the model.
+/* Tensors onto a backend: one by one, each packed in slices that are forgotten at once, so that a load never holds two copies.
+ * All weights lie in one block: the kernel gives it huge pages, where small matrices of their own would each lie in small ones
+ * (decode of the 270M model then waits a third of its time for address translation).
  * What a tensor is called and how large it must be is names.c's; what packing does is the backend's. Read forward.c next. */
 #include <math.h>
 #include <stdio.h>
@@ -40,7 +42,60 @@ static ct_status check_vector(const ct_weight *w, const uint8_t *src, ct_error *
     return CT_OK;
 }
 
-static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, ct_error *err)
+/* Finds a weight's tensor and fills in what it is. *tensor is NULL for an optional one that is not there. */
+static ct_status describe(struct load *l, const ct_name *n, int32_t layer, const ct_tensor **tensor, ct_error *err)
+{
+    const ct_gemma *m = l->m;
+    ct_status st = ct_name_find(tensor, l->t, n, layer, &m->cfg, err);
+    if (st != CT_OK || *tensor == NULL)
+        return st;
+    ct_weight *w = field_of(m, n, layer);
+    w->dtype = (*tensor)->dtype;
+    w->use = n->use;
+    w->rows = ct_name_dim(&m->cfg, n->rows);
+    w->cols = ct_name_dim(&m->cfg, n->cols);
+    ct_name_format(n, layer, w->name);
+    if (!m->backend->supports(w->dtype, w->use))
+        return ct_fail(err, CT_EUNSUPPORTED, w->name,
+                       "backend %s cannot compute with '%s', which is %s: try another backend or "
+                       "quantization",
+                       m->backend->name, w->name, w->dtype->name);
+    return CT_OK;
+}
+
+/* Bytes of a weight in the block, and of a run of its rows. */
+static size_t packed_bytes(const ct_gemma *m, const ct_weight *w, int32_t rows)
+{
+    ct_weight part = *w;
+    part.rows = rows;
+    return m->backend->weight_bytes ? m->backend->weight_bytes(&part) : 0;
+}
+
+#define SLICE ((size_t)16 << 20) /* bytes of a file that are mapped in beside their packed form */
+#define SLICE_ROWS 256           /* where rows may be cut, see weight_bytes */
+
+/* Packs a matrix into its place, slice by slice. */
+static ct_status pack(struct load *l, ct_weight *w, const ct_tensor *tensor, const uint8_t *src, ct_error *err)
+{
+    const ct_backend *b = l->m->backend;
+    bool in_place = false;
+    size_t row = tensor->bytes / (size_t)w->rows, at = 0;
+    size_t fit = SLICE / row / SLICE_ROWS * SLICE_ROWS;
+    int32_t step = w->use == CT_WEIGHT_VECTOR || fit == 0 ? w->rows : fit < (size_t)w->rows ? (int32_t)fit : w->rows;
+    for (int32_t from = 0; from < w->rows; from += step) {
+        ct_weight part = *w;
+        part.rows = from + step < w->rows ? step : w->rows - from;
+        part.buf = (ct_buffer){.host = (uint8_t *)w->buf.host + at, .bytes = packed_bytes(l->m, w, part.rows)};
+        ct_status st = b->weight_load(&part, src + (size_t)from * row, l->pool, &in_place, err);
+        if (st != CT_OK)
+            return st;
+        at += part.buf.bytes;
+        ct_tensor_forget_part(l->t, tensor, (size_t)from * row, (size_t)part.rows * row);
+    }
+    return CT_OK;
+}
+
+static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_t *used, ct_error *err)
 {
     ct_gemma *m = l->m;
     const ct_tensor *tensor;
@@ -48,33 +103,50 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, ct_er
     if (st != CT_OK || tensor == NULL)
         return st;
     ct_weight *w = field_of(m, n, layer);
-    w->dtype = tensor->dtype;
-    w->use = n->use;
-    w->rows = ct_name_dim(&m->cfg, n->rows);
-    w->cols = ct_name_dim(&m->cfg, n->cols);
-    ct_name_format(n, layer, w->name);
     const uint8_t *src = ct_tensor_bytes(l->t, tensor);
     if (src == NULL)
         return ct_fail(err, CT_ENOMEM, w->name, "no memory for the %zu bytes of tensor '%s'", tensor->bytes, w->name);
     if (w->use == CT_WEIGHT_VECTOR && (st = check_vector(w, src, err)) != CT_OK)
         return st;
-    if (!m->backend->supports(w->dtype, w->use))
-        return ct_fail(err, CT_EUNSUPPORTED, w->name,
-                       "backend %s cannot compute with '%s', which is %s: try another backend or "
-                       "quantization",
-                       m->backend->name, w->name, w->dtype->name);
+    size_t bytes = packed_bytes(m, w, w->rows);
     bool in_place = false;
-    if ((st = m->backend->weight_load(w, src, l->pool, &in_place, err)) != CT_OK)
+    if (bytes > 0) {
+        w->buf = (ct_buffer){.host = (uint8_t *)m->block.host + *used, .bytes = bytes};
+        *used += ct_round_up(bytes, 64);
+        st = pack(l, w, tensor, src, err);
+    } else {
+        st = m->backend->weight_load(w, src, l->pool, &in_place, err);
+        bytes = w->buf.bytes ? w->buf.bytes : tensor->bytes;
+    }
+    if (st != CT_OK)
         return st;
     if (in_place)
         l->needs_tensors = true;
     else
         ct_tensor_forget(l->t, tensor);
-    size_t bytes = w->buf.bytes ? w->buf.bytes : tensor->bytes;
     m->weight_bytes += bytes;
     m->parameters += tensor->n_elems;
     m->decode_bytes += bytes;
     return CT_OK;
+}
+
+/* Describes every weight, then makes the block that holds them all. */
+static ct_status lay_out(struct load *l, ct_error *err)
+{
+    ct_gemma *m = l->m;
+    size_t total = 0;
+    const ct_name *n;
+    const ct_tensor *tensor;
+    for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
+        for (int32_t layer = 0; layer < (n->per_layer ? m->cfg.layers : 1); layer++) {
+            ct_status st = describe(l, n, layer, &tensor, err);
+            if (st != CT_OK)
+                return st;
+            const ct_weight *w = field_of(m, n, layer);
+            if (tensor && !ct_add_ok(total, ct_round_up(packed_bytes(m, w, w->rows), 64), &total))
+                return ct_fail(err, CT_ENOMEM, NULL, "the weights need more memory than can be addressed");
+        }
+    return total > 0 ? m->backend->buffer_alloc(&m->block, total, err) : CT_OK;
 }
 
 ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
@@ -99,10 +171,13 @@ ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const c
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for the list of %d layers", m->cfg.layers);
         goto done;
     }
+    if ((st = lay_out(&l, err)) != CT_OK)
+        goto done;
     const ct_name *n;
+    size_t used = 0;
     for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
         for (int32_t layer = 0; layer < (n->per_layer ? m->cfg.layers : 1); layer++)
-            if ((st = load_one(&l, n, layer, err)) != CT_OK)
+            if ((st = load_one(&l, n, layer, &used, err)) != CT_OK)
                 goto done;
     if (m->head.rows > 0) /* untied: of the embedding one token reads one row */
         m->decode_bytes -= m->embed.buf.bytes - m->embed.buf.bytes / (size_t)m->embed.rows;
@@ -123,6 +198,8 @@ void ct_gemma_free(ct_gemma *m)
             if (!n->per_layer || m->layers)
                 m->backend->weight_free(
                     field_of(m, n, layer)); /* a weight never loaded is all zero, which frees to nothing */
+    if (m->block.bytes > 0)
+        m->backend->buffer_free(&m->block);
     ct_free(m->layers);
     *m = (ct_gemma){0};
 }
