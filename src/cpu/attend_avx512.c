@@ -3,15 +3,10 @@
  * bf16 caches: scores and values by bf16 dot products, queries and probabilities as one bf16 plane (prompts) or two (exact:
  * what the high plane leaves over, 16 bits in all). f16 and f32 caches: f32 multiply-adds. Up to eight queries share every
  * load of keys and values. */
-#include <immintrin.h>
 #include <math.h>
-#include <string.h>
 
-#include "cpu/exp_avx512.h"
-#include "cpu/kernels.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "cpu/vec_avx512f.h"
+#include "cpu/exp_vec.h"
 
 INLINE __m512i bcast32(const void *p)
 {
@@ -78,7 +73,7 @@ INLINE void softmax(const struct attend *t, int i, int32_t from, int32_t to)
     __m512 vm = _mm512_set1_ps(m), sum = _mm512_setzero_ps();
     bool empty = t->lo[i] >= t->hi[i];
     for (int32_t at = from; at < to; at += 16) {
-        __m512 p = empty ? _mm512_setzero_ps() : exp512(_mm512_sub_ps(_mm512_loadu_ps(s + at), vm));
+        __m512 p = empty ? _mm512_setzero_ps() : vf_exp(_mm512_sub_ps(_mm512_loadu_ps(s + at), vm));
         sum = _mm512_add_ps(sum, p);
         _mm512_storeu_ps(s + at, p);
         __m256i h = (__m256i)_mm512_cvtneps_pbh(p);

@@ -17,11 +17,32 @@ static void override_c(struct kernels *k)
 }
 
 #if defined(__x86_64__)
+static void override_avx2(struct kernels *k)
+{
+    ct_cpu_linear_avx2(k);
+    ct_cpu_rows_avx2(k);
+    ct_cpu_attend_avx2(k);
+}
+
+static void override_avx512f(struct kernels *k)
+{
+    ct_cpu_linear_avx512f(k);
+    ct_cpu_rows_avx512f(k);
+    ct_cpu_attend_avx512f(k);
+}
+
+/* Rows have no use for VNNI and BF16. */
 static void override_avx512(struct kernels *k)
 {
     ct_cpu_linear_avx512(k);
-    ct_cpu_rows_avx512(k);
     ct_cpu_attend_avx512(k);
+}
+#elif defined(__aarch64__)
+static void override_neon(struct kernels *k)
+{
+    ct_cpu_linear_neon(k);
+    ct_cpu_rows_neon(k);
+    ct_cpu_attend_neon(k);
 }
 #endif
 
@@ -33,7 +54,12 @@ static const struct {
 } sets[] = {
     {"c", always, override_c},
 #if defined(__x86_64__)
+    {"avx2", ct_cpu_has_avx2, override_avx2},
+    {"avx512f", ct_cpu_has_avx512f, override_avx512f},
     {"avx512", ct_cpu_has_avx512, override_avx512},
+#elif defined(__aarch64__)
+    {"neon", ct_cpu_has_neon, override_neon},
+    {"i8mm", ct_cpu_has_i8mm, ct_cpu_gemm_i8mm},
 #endif
 };
 
@@ -41,7 +67,9 @@ enum { N_SETS = sizeof sets / sizeof sets[0] };
 
 static const char *const isa_names[] = {
 #if defined(__x86_64__)
-    "avx512",
+    "avx512", "avx512f", "avx2",
+#elif defined(__aarch64__)
+    "i8mm", "neon",
 #endif
     "c", NULL};
 

@@ -32,8 +32,12 @@ void ct_cpu_kv_store(ct_ctx *c, ct_view k, ct_view v, const ct_kv *kv, const ct_
 void ct_cpu_attention(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, const ct_rows *rows, const ct_attn *how);
 size_t ct_cpu_attention_scratch(const ct_limits *l);
 
-/* rate.c, rate_avx512.c: operations per second of the int8 dot product, all threads; its inner loop. */
+/* rate.c: operations per second of the int8 dot product, all threads; its inner loops, rate_<isa>.c. */
 double ct_cpu_int8_rate(ct_pool *pool);
+int32_t ct_cpu_rate_avx2(int64_t rounds);
+int32_t ct_cpu_rate_avx512f(int64_t rounds);
 int32_t ct_cpu_rate_avx512(int64_t rounds);
+int32_t ct_cpu_rate_neon(int64_t rounds);
+int32_t ct_cpu_rate_i8mm(int64_t rounds);
 
 #endif

@@ -23,7 +23,7 @@
 struct acts {
     int32_t n, n_prompt; /* rows; the first n_prompt have one plane */
     int32_t cols, groups;
-    bool ahead; /* weights come in short streams: kernels ask for what comes next themselves */
+    bool ahead;     /* weights come in short streams: kernels ask for what comes next themselves */
     const float *x; /* [n][stride] */
     size_t stride;
     int8_t *hi, *lo;   /* [n][cols]; lo of exact rows only */
