@@ -51,13 +51,13 @@ static void embed_case(ct_check *t, const ct_dtype_info *type, int32_t n, int32_
     for (int32_t i = 0; i < n; i++)
         for (int32_t g = 0; g < cols; g += GROUP) {
             int32_t end = g + GROUP < cols ? g + GROUP : cols;
-            double largest = 0.0;
+            float largest = 0.0f; /* in f64, gcc 12 for aarch64 stops with an internal error at -O3 */
             const float *want = ct_view_row(y.ref, i);
             for (int32_t j = g; j < end; j++)
-                largest = fmax(largest, fabs((double)want[j]));
+                largest = fmaxf(largest, fabsf(want[j]));
             for (int32_t j = g; j < end; j++)
                 ct_check_value(t, "y", i, j, (double)ct_view_row(y.dev, i)[j], (double)want[j],
-                               4.0 * CT_EPS32 * largest + 0x1p-126);
+                               4.0 * CT_EPS32 * (double)largest + 0x1p-126);
         }
     ct_check_weight_free(t, &w);
 }
