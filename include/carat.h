@@ -114,10 +114,12 @@ CARAT_API carat_token carat_bos(const carat_model *m);
 typedef struct carat_session_options {
     uint32_t size;
     int32_t context;               /* 0 = what the model was trained for, memory permitting */
-    const char *kv;                /* NULL = the backend's default; "bf16", "f16", "f32", or "f32,bf16": keys, values */
+    const char *kv;                /* NULL = the backend's default; bf16, f16, f32, q8, q4; or "q8,q4": keys, values */
     bool exact;                    /* prompts take the exact path too */
     bool (*keep_going)(void *arg); /* polled between chunks and tokens; false ends with EINTERRUPTED */
     void *arg;
+    int32_t
+        snapshots; /* copies of the sliding layers for carat_session_sync; -1 = what half of the cache's memory holds */
 } carat_session_options;
 
 CARAT_API carat_session_options carat_session_options_default(void);
@@ -138,7 +140,9 @@ CARAT_API carat_status carat_session_prompt(carat_session *s, const char *text, 
                                             const char *system, carat_error *err);
 /* Feeds ids after what is there. */
 CARAT_API carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
-/* Makes the session hold exactly these ids, reusing the common prefix where the cache still has it. */
+/* Makes the session hold exactly these ids. What it has in common with them is kept as it is, token by token as it was fed; only
+ * what differs is fed anew. Where the sliding layers have moved on, they are made again from a snapshot or, at worst, from
+ * (sliding layers) x (window - 1) tokens before. */
 CARAT_API carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
 
 typedef struct carat_logit_bias {
@@ -171,8 +175,15 @@ CARAT_API double carat_session_logprob(const carat_session *s);
 CARAT_API size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap);
 /* Logits after the last token, [vocab] (runs its forward if it has not run). Borrowed until the next call on s. */
 CARAT_API carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err);
+/* The session to a file (written under another name, then renamed), and back, bit for bit; any number of threads. load wants
+ * the same model, backend, kv and exact, else EUNSUPPORTED; EFORMAT for a damaged file; ECONTEXT where it does not fit; then the
+ * session is as it was. Seeds are the caller's: with the same one, sampling goes on as if nothing had been. */
+CARAT_API carat_status carat_session_save(carat_session *s, const char *path, carat_error *err);
+CARAT_API carat_status carat_session_load(carat_session *s, const char *path, carat_error *err);
 /* Tokens in the session, the one that next gave last included. */
 CARAT_API int32_t carat_session_length(const carat_session *s);
+/* Their ids: writes at most cap of them, returns how many there are. */
+CARAT_API size_t carat_session_ids(const carat_session *s, carat_token *ids, size_t cap);
 CARAT_API int32_t carat_session_context(const carat_session *s);
 CARAT_API size_t carat_session_bytes(const carat_session *s);
 CARAT_API void carat_session_reset(carat_session *s);

@@ -6,7 +6,7 @@
 
 carat_session_options carat_session_options_default(void)
 {
-    return (carat_session_options){.size = sizeof(carat_session_options)};
+    return (carat_session_options){.size = sizeof(carat_session_options), .snapshots = -1};
 }
 
 carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt,
@@ -19,12 +19,13 @@ carat_status carat_session_create(carat_session **out, carat_model *m, const car
     API_REQUIRE(opt == NULL || opt->size == sizeof *opt, "options from carat_session_options_default()");
     API_REQUIRE(opt == NULL || opt->context >= 0, "a context of 0 or more");
     ct_error e = {0};
-    ct_session_options o = {.type_k = -1, .type_v = -1};
+    ct_session_options o = {.type_k = -1, .type_v = -1, .snapshots = -1};
     carat_session *s = NULL;
     ct_status st = CT_OK;
     if (opt) {
         o.context = opt->context;
         o.exact = opt->exact;
+        o.snapshots = opt->snapshots;
         st = ct_kv_types(opt->kv, &o.type_k, &o.type_v, &e);
     }
     if (st != CT_OK)
@@ -80,6 +81,8 @@ static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *
     ct_status st = settle(s, err);
     if (st == CT_OK)
         st = ct_feed_polled(s->s, ids, n, false, NULL, NULL, &job, err);
+    if (st == CT_OK)
+        ct_session_mark(s->s); /* the next prompt is likely to differ from here on */
     return st;
 }
 
@@ -138,16 +141,21 @@ done:
     return ct_api_error(err, st, &e);
 }
 
+static ct_status check_ids(const carat_session *s, const carat_token *ids, size_t n, ct_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= s->model->cfg.vocab)
+            return ct_fail(err, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i],
+                           i + 1, s->model->cfg.vocab - 1);
+    return CT_OK;
+}
+
 carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err)
 {
     API_REQUIRE(s, "a session");
     API_REQUIRE(ids && n > 0, "one or more ids");
     ct_error e = {0};
-    ct_status st = CT_OK;
-    for (size_t i = 0; i < n && st == CT_OK; i++)
-        if (ids[i] < 0 || ids[i] >= s->model->cfg.vocab)
-            st = ct_fail(&e, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i], i + 1,
-                         s->model->cfg.vocab - 1);
+    ct_status st = check_ids(s, ids, n, &e);
     if (st != CT_OK)
         return ct_api_error(err, st, &e);
     ct_api_lock(s->model);
@@ -156,37 +164,70 @@ carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t
     return ct_api_error(err, st, &e);
 }
 
-/* What is stored is kept when it is a prefix of ids; a shorter or different history starts anew, because the rings of the
- * sliding layers no longer have what lies behind it. The last id is always computed: its logits are wanted. */
 carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t n, carat_error *err)
 {
     API_REQUIRE(s, "a session");
     API_REQUIRE(ids && n > 0, "one or more ids");
-    size_t have = (size_t)ct_session_length(s->s), same = 0;
-    const int32_t *stored = ct_session_ids(s->s);
-    if (n > (size_t)ct_session_context(s->s)) {
-        ct_error e = {0};
-        return ct_api_error(
-            err,
-            ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n, ct_session_context(s->s)),
-            &e);
-    }
-    while (same < have && same < n && stored[same] == ids[same])
-        same++;
-    if (same == have && have > 0 && n == have && !s->has_pending)
+    ct_error e = {0};
+    ct_status st = check_ids(s, ids, n, &e);
+    if (st == CT_OK && n > (size_t)ct_session_context(s->s))
+        st = ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n, ct_session_context(s->s));
+    if (st != CT_OK)
+        return ct_api_error(err, st, &e);
+    s->has_pending = false; /* it is among the ids or not wanted */
+    s->detok = (ct_detok){0};
+    if (n == (size_t)ct_session_length(s->s) && ct_session_logits(s->s) &&
+        memcmp(ids, ct_session_ids(s->s), n * sizeof *ids) == 0)
         return ct_api_error(err, CT_OK, NULL);
-    if (same == have && have > 0 && n > have) {
-        s->has_pending = false; /* it is either among the ids or not wanted */
-        return carat_session_feed(s, ids + have, n - have, err);
-    }
-    if (same == have &&
-        n == have) { /* only the token not fed yet is dropped: the logits are still those of the last id */
-        s->has_pending = false;
-        if (have > 0)
-            return ct_api_error(err, CT_OK, NULL);
-    }
-    carat_session_reset(s);
-    return carat_session_feed(s, ids, n, err);
+    ct_api_lock(s->model);
+    size_t kept = (size_t)ct_session_keep(s->s, ids, n);
+    st = feed(s, ids + kept, n - kept, &e);
+    ct_api_unlock(s->model);
+    return ct_api_error(err, st, &e);
+}
+
+/* What a file keeps of this object beside the engine's session. */
+struct note {
+    double logprob;
+    int32_t has_pending, pending;
+    ct_detok detok;
+    uint8_t spare[CT_SESSION_NOTE - 16 - sizeof(ct_detok)];
+};
+_Static_assert(sizeof(struct note) == CT_SESSION_NOTE, "a note's size is the file's");
+
+carat_status carat_session_save(carat_session *s, const char *path, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(path, "a path");
+    ct_error e = {0};
+    struct note note = {.logprob = s->logprob, .has_pending = s->has_pending, .pending = s->pending, .detok = s->detok};
+    uint8_t bytes[CT_SESSION_NOTE];
+    memcpy(bytes, &note, sizeof bytes);
+    ct_api_lock(s->model);
+    ct_status st = ct_session_save(s->s, path, bytes, &e);
+    ct_api_unlock(s->model);
+    return ct_api_error(err, st, &e);
+}
+
+carat_status carat_session_load(carat_session *s, const char *path, carat_error *err)
+{
+    API_REQUIRE(s, "a session");
+    API_REQUIRE(path, "a path");
+    ct_error e = {0};
+    struct note note;
+    uint8_t bytes[CT_SESSION_NOTE];
+    ct_api_lock(s->model);
+    ct_status st = ct_session_load(s->s, path, bytes, &e);
+    ct_api_unlock(s->model);
+    if (st != CT_OK)
+        return ct_api_error(err, st, &e);
+    memcpy(&note, bytes, sizeof note);
+    s->logprob = note.logprob;
+    s->has_pending = note.has_pending == 1 && note.pending >= 0 && note.pending < s->model->cfg.vocab;
+    s->pending = s->has_pending ? note.pending : 0;
+    bool sound = note.detok.n_held >= 0 && (size_t)note.detok.n_held <= sizeof note.detok.held;
+    s->detok = sound ? note.detok : (ct_detok){0};
+    return ct_api_error(err, CT_OK, NULL);
 }
 
 carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err)
@@ -258,6 +299,18 @@ int32_t carat_session_length(const carat_session *s)
 {
     return s ? ct_session_length(s->s) + (s->has_pending ? 1 : 0) : 0;
 }
+size_t carat_session_ids(const carat_session *s, carat_token *ids, size_t cap)
+{
+    if (s == NULL)
+        return 0;
+    size_t stored = (size_t)ct_session_length(s->s), n = stored < cap ? stored : cap;
+    if (ids && n > 0)
+        memcpy(ids, ct_session_ids(s->s), n * sizeof *ids);
+    if (ids && s->has_pending && stored < cap)
+        ids[stored] = s->pending;
+    return stored + (s->has_pending ? 1 : 0);
+}
+
 int32_t carat_session_context(const carat_session *s) { return s ? ct_session_context(s->s) : 0; }
 size_t carat_session_bytes(const carat_session *s) { return s ? ct_session_bytes(s->s) : 0; }
 

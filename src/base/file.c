@@ -109,39 +109,86 @@ done:
     return st;
 }
 
+struct ct_writer {
+    int fd;
+    char *path, *temp;
+};
+
+static void writer_free(ct_writer *w)
+{
+    ct_free(w->path);
+    ct_free(w->temp);
+    ct_free(w);
+}
+
+ct_status ct_writer_open(ct_writer **out, const char *path, ct_error *err)
+{
+    *out = NULL;
+    size_t n = strlen(path) + 32;
+    ct_writer *w = ct_calloc(1, sizeof *w);
+    if (w == NULL || (w->path = ct_strdup(path)) == NULL || (w->temp = ct_alloc(n)) == NULL) {
+        if (w)
+            writer_free(w);
+        return ct_fail(err, CT_ENOMEM, path, "out of memory while writing '%s'", path);
+    }
+    snprintf(w->temp, n, "%s.tmp%ld", path, (long)getpid());
+    w->fd = open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (w->fd < 0) {
+        ct_status st = fail_errno(err, path, "create");
+        writer_free(w);
+        return st;
+    }
+    *out = w;
+    return CT_OK;
+}
+
+ct_status ct_writer_put(ct_writer *w, const void *data, size_t size, ct_error *err)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t n = write(w->fd, (const char *)data + at, size - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return fail_errno(err, w->path, "write");
+        at += (size_t)n;
+    }
+    return CT_OK;
+}
+
+ct_status ct_writer_commit(ct_writer *w, ct_error *err)
+{
+    ct_status st = CT_OK;
+    if (fsync(w->fd) != 0 && errno != EINVAL && errno != ENOSYS)
+        st = fail_errno(err, w->path, "flush");
+    if (close(w->fd) != 0 && st == CT_OK)
+        st = fail_errno(err, w->path, "close");
+    if (st == CT_OK && rename(w->temp, w->path) != 0)
+        st = fail_errno(err, w->path, "rename into place");
+    if (st != CT_OK)
+        unlink(w->temp);
+    writer_free(w);
+    return st;
+}
+
+void ct_writer_abandon(ct_writer *w)
+{
+    if (w == NULL)
+        return;
+    close(w->fd);
+    unlink(w->temp);
+    writer_free(w);
+}
+
 ct_status ct_file_write(const char *path, const void *data, size_t size, ct_error *err)
 {
-    size_t n = strlen(path) + 32;
-    char *temp = ct_alloc(n);
-    if (temp == NULL)
-        return ct_fail(err, CT_ENOMEM, path, "out of memory while writing '%s'", path);
-    snprintf(temp, n, "%s.tmp%ld", path, (long)getpid());
-    ct_status st = CT_OK;
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        st = fail_errno(err, path, "create");
-        goto done;
-    }
-    for (size_t at = 0; at < size;) {
-        ssize_t w = write(fd, (const char *)data + at, size - at);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0) {
-            st = fail_errno(err, path, "write");
-            break;
-        }
-        at += (size_t)w;
-    }
-    if (st == CT_OK && fsync(fd) != 0 && errno != EINVAL && errno != ENOSYS)
-        st = fail_errno(err, path, "flush");
-    if (close(fd) != 0 && st == CT_OK)
-        st = fail_errno(err, path, "close");
-    if (st == CT_OK && rename(temp, path) != 0)
-        st = fail_errno(err, path, "rename into place");
+    ct_writer *w;
+    ct_status st = ct_writer_open(&w, path, err);
     if (st != CT_OK)
-        unlink(temp);
-done:
-    ct_free(temp);
+        return st;
+    st = ct_writer_put(w, data, size, err);
+    if (st == CT_OK)
+        return ct_writer_commit(w, err);
+    ct_writer_abandon(w);
     return st;
 }
 

@@ -30,6 +30,14 @@ ct_status ct_file_read(char **data, size_t *size, const char *path, ct_error *er
 /* Writes size bytes to path by way of a temporary file in the same folder, flushed, then renamed: nobody sees half. */
 ct_status ct_file_write(const char *path, const void *data, size_t size, ct_error *err);
 
+/* The same piece by piece: what was put is there as a whole after commit, and not at all after abandon. Both free the writer;
+ * after a failure of put, abandon it. */
+typedef struct ct_writer ct_writer;
+ct_status ct_writer_open(ct_writer **out, const char *path, ct_error *err);
+ct_status ct_writer_put(ct_writer *w, const void *data, size_t size, ct_error *err);
+ct_status ct_writer_commit(ct_writer *w, ct_error *err);
+void ct_writer_abandon(ct_writer *w); /* NULL is fine */
+
 bool ct_is_file(const char *path);
 bool ct_is_folder(const char *path);
 

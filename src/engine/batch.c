@@ -232,6 +232,33 @@ int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
     return found.layer;
 }
 
+void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode)
+{
+    for (int32_t i = 0; i < n; i++) {
+        b->token[i] = ids[i];
+        b->seq[i] = seq;
+        b->pos[i] = at + i;
+    }
+    ct_rows r = {.n = n, .n_prompt = decode ? 0 : n, .token = b->token, .pos = b->pos, .seq = b->seq};
+    b->n_logits = 0;
+    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.replayed, NULL, 0, NULL, NULL);
+}
+
+void ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode)
+{
+    b->token[0] = token;
+    b->seq[0] = seq;
+    b->pos[0] = b->cache.length[seq] - 1;
+    b->out[0] = 0;
+    ct_rows r = {.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
+    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, b->out, 1, NULL,
+                      NULL); /* stores the same bits */
+    ct_forward_head(b->model, &b->ctx, &b->step, 0, 1);
+    b->n_logits = 1;
+}
+
+ct_kvcache *ct_batch_cache(ct_batch *b) { return &b->cache; }
+
 int32_t ct_batch_length(const ct_batch *b, int32_t seq) { return b->cache.length[seq]; }
 int32_t ct_batch_context(const ct_batch *b) { return b->cache.context; }
 int32_t ct_batch_cut(ct_batch *b, int32_t seq, int32_t n) { return ct_kvcache_cut(&b->cache, seq, n); }

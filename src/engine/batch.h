@@ -54,6 +54,14 @@ const float *ct_batch_logits(const ct_batch *b, int32_t i);
  * -1 for the embedding, the number of layers if only the final norm or the head can be to blame. Stored keys stay as they are. */
 int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode);
 
+/* Makes a sequence's rings again: runs n positions that are stored in the global layers, at, at + 1, ..., with the ids and
+ * the role that they had (n <= chunk); only the rings are written. For ct_kvcache_rewind; the caller says what comes out of it. */
+void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode);
+/* Logits of the last position of a sequence, computed again: ct_batch_logits(b, 0). */
+void ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode);
+/* The cache, for those who move its bytes: snapshots, files. */
+ct_kvcache *ct_batch_cache(ct_batch *b);
+
 int32_t ct_batch_length(const ct_batch *b, int32_t seq);
 int32_t ct_batch_context(const ct_batch *b);
 /* Keeps the first n positions of a sequence, or none where the cache no longer has what they need; returns how many. */

@@ -69,10 +69,11 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
     kc->local_table = identity(n * (size_t)p.ring_pages);
     kc->global_table = identity(n * (size_t)p.seq_pages);
     kc->layers = ct_calloc((size_t)c->layers, sizeof *kc->layers);
+    kc->replayed = ct_calloc((size_t)c->layers, sizeof *kc->replayed);
     kc->length = ct_calloc(n, sizeof *kc->length);
-    kc->reached = ct_calloc(n, sizeof *kc->reached);
+    kc->low = ct_calloc(n, sizeof *kc->low);
     ct_status st = CT_ENOMEM;
-    if (!kc->local_table || !kc->global_table || !kc->layers || !kc->length || !kc->reached)
+    if (!kc->local_table || !kc->global_table || !kc->layers || !kc->replayed || !kc->length || !kc->low)
         ct_fail(err, st, NULL, "no memory for the page tables of %d sequences of %d positions", sequences, context);
     else
         st = m->backend->buffer_alloc(&kc->buf, total, err);
@@ -93,6 +94,8 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
                                 .pool = &kc->buf,
                                 .off = off,
                                 .page_bytes = p.page_bytes};
+        kc->replayed[i] = kc->layers[i];
+        kc->replayed[i].frozen = global;
         off += global ? p.global : p.local;
     }
     return CT_OK;
@@ -107,29 +110,67 @@ void ct_kvcache_free(ct_kvcache *kc)
     ct_free(kc->local_table);
     ct_free(kc->global_table);
     ct_free(kc->layers);
+    ct_free(kc->replayed);
     ct_free(kc->length);
-    ct_free(kc->reached);
+    ct_free(kc->low);
     *kc = (ct_kvcache){0};
+}
+
+/* The first position that a ring still has when n are stored: the newest page took the place of the one a turn before it. */
+static int32_t turned(const ct_kvcache *kc, int32_t n)
+{
+    int32_t oldest = (pages_for(n) - kc->ring_pages) * CT_KV_PAGE;
+    return oldest > 0 ? oldest : 0;
 }
 
 void ct_kvcache_grow(ct_kvcache *kc, int32_t seq, int32_t n)
 {
     kc->length[seq] += n;
-    if (kc->length[seq] > kc->reached[seq])
-        kc->reached[seq] = kc->length[seq];
+    ct_kvcache_rebuilt(kc, seq, kc->low[seq]);
+}
+
+void ct_kvcache_rebuilt(ct_kvcache *kc, int32_t seq, int32_t low)
+{
+    int32_t oldest = turned(kc, kc->length[seq]);
+    kc->low[seq] = low > oldest ? low : oldest;
+}
+
+bool ct_kvcache_whole(const ct_kvcache *kc, int32_t seq, int32_t n)
+{
+    int32_t window = kc->model->cfg.window;
+    return window == 0 || kc->low[seq] == 0 || n - (window - 1) >= kc->low[seq];
 }
 
 int32_t ct_kvcache_cut(ct_kvcache *kc, int32_t seq, int32_t n)
 {
-    int32_t window = kc->model->cfg.window;
     if (n > kc->length[seq])
         n = kc->length[seq];
-    /* The newest page of the ring took the place of the one a whole turn before it. */
-    int32_t oldest = (pages_for(kc->reached[seq]) - kc->ring_pages) * CT_KV_PAGE;
-    if (n < 0 || (window > 0 && oldest > 0 && n - (window - 1) < oldest))
+    if (n < 0 || !ct_kvcache_whole(kc, seq, n))
         n = 0;
     kc->length[seq] = n;
     if (n == 0)
-        kc->reached[seq] = 0;
+        kc->low[seq] = 0;
     return n;
+}
+
+void ct_kvcache_rewind(ct_kvcache *kc, int32_t seq, int32_t n)
+{
+    kc->length[seq] = n;
+    kc->low[seq] = INT32_MAX;
+}
+
+uint8_t *ct_kvcache_page(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page)
+{
+    const ct_kv *kv = &kc->layers[layer];
+    if (kc->buf.host == NULL)
+        return NULL;
+    size_t slot = (size_t)seq * (size_t)kv->table_stride + (size_t)(kv->ring ? page % kv->ring : page);
+    return (uint8_t *)kc->buf.host + kv->off + (size_t)kv->table[slot] * kv->page_bytes;
+}
+
+int32_t ct_kvcache_window(const ct_kvcache *kc, int32_t n, int32_t *count)
+{
+    int32_t from = n - (kc->model->cfg.window - 1), first = (from > 0 ? from : 0) / CT_KV_PAGE;
+    *count = pages_for(n) - first;
+    return first;
 }

@@ -6,19 +6,7 @@
 #include <string.h>
 
 #include "base/system.h"
-#include "engine/batch.h"
-
-struct ct_session {
-    const ct_gemma *model;
-    ct_batch *batch;
-    ct_sampler *sampler;
-    int32_t *ids;       /* [context] the history */
-    ct_batch_row *rows; /* [chunk] */
-    int32_t context, chunk;
-    const float *logits; /* of the last token, inside the batch; NULL when there are none */
-    bool last_decoded;   /* role of the last row */
-    size_t bytes;
-};
+#include "engine/session_state.h"
 
 static ct_batch_options batch_options(const ct_session_options *opt, int32_t context)
 {
@@ -32,17 +20,26 @@ static ct_batch_options batch_options(const ct_session_options *opt, int32_t con
                               .type_v = opt->type_v};
 }
 
+static size_t snapshot_bytes(const ct_gemma *m, const ct_batch_options *o, int32_t snapshots)
+{
+    size_t slot, bytes;
+    int32_t k = o->type_k < 0 ? (int32_t)m->backend->default_kv : o->type_k;
+    int32_t v = o->type_v < 0 ? (int32_t)m->backend->default_kv : o->type_v;
+    ct_snapshots_plan(m, o->context, o->chunk, (ct_dtype)k, (ct_dtype)v, snapshots, &slot, &bytes);
+    return bytes;
+}
+
 static size_t host_bytes(const ct_gemma *m, int32_t context, int32_t chunk)
 {
-    return (size_t)context * sizeof(int32_t) + (size_t)chunk * sizeof(ct_batch_row) + ct_sampler_bytes(m->cfg.vocab) +
-           sizeof(ct_session);
+    return (size_t)context * (sizeof(int32_t) + 1) + (size_t)chunk * sizeof(ct_batch_row) +
+           ct_sampler_bytes(m->cfg.vocab) + sizeof(ct_session);
 }
 
 size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads,
                        size_t *local, size_t *global, size_t *rest)
 {
     ct_batch_options o = batch_options(opt, context);
-    size_t step, host = host_bytes(m, context, o.chunk), total;
+    size_t step, host = host_bytes(m, context, o.chunk) + snapshot_bytes(m, &o, opt->snapshots), total;
     total = ct_batch_need(m, &o, threads, local, global, &step);
     if (rest)
         *rest = step + host;
@@ -108,15 +105,20 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
     s->context = context;
     s->chunk = bo.chunk;
     s->ids = ct_alloc((size_t)context * sizeof *s->ids);
+    s->exact = o.exact;
+    s->replay = -1;
+    s->roles = ct_alloc((size_t)context);
     s->rows = ct_alloc((size_t)s->chunk * sizeof *s->rows);
-    if (!s->ids || !s->rows) {
+    if (!s->ids || !s->roles || !s->rows) {
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for a history of %d tokens", context);
         goto done;
     }
     if ((st = ct_sampler_create(&s->sampler, m->cfg.vocab, err)) != CT_OK)
         goto done;
     st = ct_batch_create(&s->batch, m, pool, &bo, err);
-    s->bytes = st == CT_OK ? ct_batch_bytes(s->batch) + host_bytes(m, context, s->chunk) : 0;
+    if (st == CT_OK)
+        st = ct_snapshots_create(&s->snapshots, ct_batch_cache(s->batch), o.snapshots, err);
+    s->bytes = st == CT_OK ? ct_batch_bytes(s->batch) + host_bytes(m, context, s->chunk) + s->snapshots.bytes : 0;
 done:
     if (st == CT_OK)
         *out = s;
@@ -129,9 +131,11 @@ void ct_session_free(ct_session *s)
 {
     if (s == NULL)
         return;
+    ct_snapshots_free(&s->snapshots);
     ct_batch_free(s->batch);
     ct_sampler_free(s->sampler);
     ct_free(s->ids);
+    ct_free(s->roles);
     ct_free(s->rows);
     ct_free(s);
 }
@@ -148,10 +152,29 @@ static ct_status pass_on(void *arg, int32_t row, const float *logits)
     return p->fn(p->arg, p->start + row, logits);
 }
 
+void ct_session_replay_some(ct_session *s, int32_t most)
+{
+    int32_t to = ct_batch_length(s->batch, 0);
+    while (s->replay >= 0 && s->replay < to && most > 0) {
+        int32_t at = s->replay, n = 1;
+        while (n < s->chunk && n < most && at + n < to && s->roles[at + n] == s->roles[at])
+            n++;
+        ct_batch_replay(s->batch, 0, at, s->ids + at, n, s->roles[at] != 0);
+        s->replay += n;
+        most -= n;
+    }
+    if (s->replay >= to) {
+        ct_kvcache_rebuilt(ct_batch_cache(s->batch), 0, s->replay_low);
+        s->replay = -1;
+        ct_session_mark(s); /* who came back here once may come again */
+    }
+}
+
 /* One step of n <= chunk rows. The history follows the cache, whatever the step returns. */
 static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last,
                       ct_logits_fn *on_logits, void *arg, ct_error *err)
 {
+    ct_session_replay_some(s, INT32_MAX);
     struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0)};
     for (int32_t i = 0; i < n; i++)
         s->rows[i] = (ct_batch_row){.token = ids[i], .decode = decode, .want = on_logits || (want_last && i == n - 1)};
@@ -159,6 +182,10 @@ static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode,
     int32_t stored = ct_batch_length(s->batch, 0) - p.start;
     if (stored > 0) {
         memcpy(s->ids + p.start, ids, (size_t)stored * sizeof *ids);
+        memset(s->roles + p.start, decode, (size_t)stored);
+        int32_t even = (p.start + stored) / CT_SNAPSHOT_EVERY * CT_SNAPSHOT_EVERY;
+        if (even > p.start)
+            ct_snapshots_take(&s->snapshots, even);
         s->last_decoded = decode;
         s->logits = ct_batch_logits(s->batch, -1);
     }
@@ -238,21 +265,62 @@ int32_t ct_session_context(const ct_session *s) { return s->context; }
 const int32_t *ct_session_ids(const ct_session *s) { return s->ids; }
 size_t ct_session_bytes(const ct_session *s) { return s->bytes; }
 
+/* The history is cut to n positions whose window the rings have lost: from where must they be made again? */
+static void rewind_to(ct_session *s, int32_t n)
+{
+    const ct_config *c = &s->model->cfg;
+    int32_t locals = 0, back = n, snapshot = ct_snapshots_last(&s->snapshots, n);
+    for (int32_t i = 0; i < c->layers; i++)
+        locals += !c->global[i];
+    if ((int64_t)locals * (c->window - 1) < n)
+        back = locals * (c->window - 1);
+    int32_t from = n - back;
+    s->replay_low = from > 0 ? n - (c->window - 1) : 0;
+    if (snapshot > from) {
+        from = snapshot;
+        s->replay_low = snapshot - (c->window - 1);
+        ct_snapshots_restore(&s->snapshots, snapshot);
+    }
+    ct_kvcache_rewind(ct_batch_cache(s->batch), 0, n);
+    s->replay = from;
+    if (from == n)
+        ct_session_replay_some(s, 0);
+}
+
 int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n)
 {
     int32_t common = 0, length = ct_session_length(s);
+    ct_kvcache *kc = ct_batch_cache(s->batch);
     while (common < length && (size_t)common < n && s->ids[common] == ids[common])
         common++;
     if (n > 0 && (size_t)common == n)
         common--;
-    if (common < length)
-        common = ct_batch_cut(s->batch, 0, common);
     s->logits = NULL; /* of another token now, or about to be */
+    if (common == 0)
+        ct_session_reset(s);
+    if (common == length || common == 0)
+        return common;
+    ct_snapshots_cut(&s->snapshots, common);
+    if (s->replay < 0 && ct_kvcache_whole(kc, 0, common))
+        ct_kvcache_cut(kc, 0, common);
+    else
+        rewind_to(s, common);
     return common;
+}
+
+int32_t ct_session_behind(const ct_session *s) { return s->replay < 0 ? 0 : ct_session_length(s) - s->replay; }
+void ct_session_catch_up(ct_session *s) { ct_session_replay_some(s, s->chunk); }
+
+void ct_session_mark(ct_session *s)
+{
+    if (s->replay < 0)
+        ct_snapshots_take(&s->snapshots, ct_session_length(s));
 }
 
 void ct_session_reset(ct_session *s)
 {
     ct_batch_cut(s->batch, 0, 0);
+    ct_snapshots_cut(&s->snapshots, 0);
+    s->replay = -1;
     s->logits = NULL;
 }

@@ -17,6 +17,7 @@ typedef struct ct_session_options {
     int32_t max_out; /* rows of a chunk that can give logits at once; 0 = 1 */
     bool exact;
     int32_t type_k, type_v; /* ct_dtype, -1 = the backend's default */
+    int32_t snapshots;      /* of the rings, for ct_session_keep; 0 = none, -1 = what ct_snapshots_plan says */
 } ct_session_options;
 
 typedef struct ct_session ct_session;
@@ -52,9 +53,25 @@ const float *ct_session_logits(
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
 const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_length of them */
-/* Keeps the longest common beginning of the history and ids[0..n) that the cache still has, forgets the rest; returns its
- * length, which is below n, so that feeding ids from there on gives logits. */
+/* Keeps the longest common beginning of the history and ids[0..n), forgets the rest; returns its length, which is below n, so
+ * that feeding ids from there on gives logits. The session then is, bit for bit, one that was fed exactly that beginning with
+ * the roles its rows had. Where the rings no longer have what lies before the cut, they are made again by the next feed or
+ * decode: from the latest snapshot, or by running sliding layers * (W-1) earlier positions again (a ring's keys depend on so
+ * many tokens), whichever is less. */
 int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n);
+/* How many positions the next feed will run again first; and runs a chunk of them, for those who want to be asked in between. */
+int32_t ct_session_behind(const ct_session *s);
+void ct_session_catch_up(ct_session *s);
+/* Takes a snapshot of the rings here: later histories are likely to part from this one at this point. */
+void ct_session_mark(ct_session *s);
+
+/* The whole session to a file and back (docs/FORMATS.md): ids, roles, the pages in use; to go on is to go on as if nothing had
+ * been. note[CT_SESSION_NOTE] is the caller's own. The file is written under another name, then renamed. load wants the same
+ * model, backend, cache types and path (exact or not), else EUNSUPPORTED; EFORMAT for any damage; ECONTEXT where it does not
+ * fit. Whatever fails, the session is as it was. */
+#define CT_SESSION_NOTE 32
+ct_status ct_session_save(ct_session *s, const char *path, const uint8_t *note, ct_error *err);
+ct_status ct_session_load(ct_session *s, const char *path, uint8_t *note, ct_error *err);
 /* Forgets everything, keeps the memory. */
 void ct_session_reset(ct_session *s);
 size_t ct_session_bytes(const ct_session *s); /* reserved: cache, activations, scratch */

@@ -90,7 +90,8 @@ bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *
 
         op->linear(c, 3, (ct_view[]){q, k, v}, h, (const ct_weight *const[]){&l->q, &l->k, &l->v}, rows);
         norm_rope(m, c, k, &l->k_norm, cs, g->kv_heads);
-        op->kv_store(c, k, v, &kv[i], rows);
+        if (!kv[i].frozen)
+            op->kv_store(c, k, v, &kv[i], rows);
         if (i == g->layers - 1 && n_out == 0 && !watch)
             break; /* the cache is filled, and nobody looks at the rest */
         norm_rope(m, c, q, &l->q_norm, cs, g->heads);

@@ -1,0 +1,29 @@
+/* The inside of a session, for the two files that make it up: session.c (time) and session_file.c (save and load). */
+#ifndef CT_ENGINE_SESSION_STATE_H
+#define CT_ENGINE_SESSION_STATE_H
+
+#include "engine/batch.h"
+#include "engine/session.h"
+#include "engine/snapshot.h"
+
+struct ct_session {
+    const ct_gemma *model;
+    ct_batch *batch;
+    ct_sampler *sampler;
+    int32_t *ids;       /* [context] the history */
+    uint8_t *roles;     /* [context] 1 = it was a decode row: a row that is computed again takes the role it had */
+    ct_batch_row *rows; /* [chunk] */
+    int32_t context, chunk;
+    bool exact;
+    const float *logits; /* of the last token, inside the batch; NULL when there are none */
+    bool last_decoded;   /* role of the last row */
+    ct_snapshots snapshots;
+    int32_t replay; /* next position to be computed again for the rings' sake, up to the length; -1 = nothing is due */
+    int32_t replay_low; /* from where on the rings will be right then */
+    size_t bytes;
+};
+
+/* Computes again what is due, `most` rows of it at most. */
+void ct_session_replay_some(ct_session *s, int32_t most);
+
+#endif
