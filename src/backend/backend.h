@@ -110,7 +110,7 @@ typedef struct ct_limits {
 } ct_limits;
 
 typedef struct ct_ops {
-    const char *isa;  /* "c", "avx512", ... */
+    const char *isa;  /* "c", "avx2", "neon", ... */
     const void *impl; /* the backend's own: its kernels for this instruction set */
 #define CT_OP(name, need, args) void(*name) args;
 #include "backend/ops.def"
