@@ -57,7 +57,7 @@ typedef struct args {
     int32_t top_k;                                                                  /* -1: the model's own */
     uint64_t seed;
     bool has_seed, raw, chat, stats, exact, deterministic, ignore_eos, no_bos, special, memory, quick;
-    const char *file, *ids, *head, *system, *base, *base_backend, *path;
+    const char *file, *ids, *head, *system, *session, *base, *base_backend, *path;
     strings stop, bias, output;
     int32_t top, chunks, repeats;
     ints pp, tg, depth, batch;
@@ -87,7 +87,8 @@ int cmd_check(args *a);
 int cmd_tokenize(args *a);
 int cmd_detokenize(args *a);
 int cmd_logits(args *a);
-int cmd_later(args *a); /* chat, convert, pull, tune, serve */
+int cmd_chat(args *a);
+int cmd_later(args *a); /* convert, pull, tune, serve */
 
 /* ---- what commands share (common.c) ---- */
 
@@ -98,10 +99,13 @@ void note(const args *a, const char *fmt, ...) __attribute__((format(printf, 2, 
 int fail_error(const carat_error *e, bool opening);
 
 void signals_start(void);
-bool keep_going(void *arg); /* false after Ctrl-C; the second one ends the program at once */
+bool keep_going(void *arg); /* false after Ctrl-C; the next one ends the program at once */
 bool interrupted(void);
 /* From here on Ctrl-C asks instead of ending the program: whoever calls this polls. */
 void signals_polled(void);
+/* Between two answers: what Ctrl-C asked is done with, and it ends the program again; or, where a person types, it is ignored,
+ * and only the fourth one within an answer ends the program. */
+void signals_between(bool ignored);
 
 /* -m, else the word, else $CARAT_MODEL, else the default model; into path[cap]. -1, or an exit status. */
 int model_path(const args *a, const char *word, char *path, size_t cap);

@@ -64,14 +64,14 @@ int fail_error(const carat_error *e, bool opening)
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t polled, asked;
+static volatile sig_atomic_t polled, asked, patience = 1;
 
 static void on_interrupt(int signal)
 {
     (void)signal;
-    if (!polled || asked)
+    if (!polled || asked >= patience)
         _exit(EXIT_INTERRUPTED); /* nothing half-written is under way: files are renamed into place */
-    asked = 1;
+    asked = asked + 1;
 }
 
 void signals_start(void)
@@ -84,6 +84,12 @@ void signals_start(void)
 }
 
 void signals_polled(void) { polled = 1; }
+void signals_between(bool ignored)
+{
+    asked = 0;
+    polled = ignored;
+    patience = ignored ? 3 : 1;
+}
 bool interrupted(void) { return asked != 0; }
 
 bool keep_going(void *arg)

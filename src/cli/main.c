@@ -13,7 +13,11 @@ const command commands[] = {
      "model that\n"
      "`make bench` fetched. PROMPT may be - for standard input; one newline at its end is dropped.",
      C_RUN, cmd_run},
-    {"chat", "chat [MODEL]", "talk to an instruction-tuned model (not there yet)", NULL, C_CHAT, cmd_later},
+    {"chat", "chat [MODEL]", "talk to an instruction-tuned model",
+     "A line is a message, /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves. Where standard input is "
+     "no\n"
+     "terminal, or with -f FILE, each line of it is a message (or a command), and nothing but answers is printed.",
+     C_CHAT, cmd_chat},
     {"bench", "bench [MODEL...]", "measure speed, share of the machine, memory and quality",
      "Without --pp or --tg: three prompts, greedy and at temperature 0.7, and the perplexity of a short text. With "
      "them: fixed\n"
