@@ -39,7 +39,7 @@ static const option options[] = {
     {"ctx", 'c', INT, "N", AT(context), 1, INT_TOP, C_RUN | C_CHAT | C_EVAL | C_INSPECT | C_SERVE,
      "context in tokens; default: what the model was trained for, memory permitting (eval: 512)"},
     {"kv", 0, TEXT, "TYPE[,TYPE]", AT(kv), 0, 0, COMPUTE | C_INSPECT,
-     "type of the cache (keys, values): bf16, f16, f32"},
+     "type of the cache (keys, values): bf16, f16, f32, q8, q4"},
     {"file", 'f', TEXT, "FILE", AT(file), 0, 0, GENERATE | C_EVAL | VOCABULARY | C_LOGITS,
      "read the prompt, text or ids from a file; - is standard input"},
     {"ids", 0, TEXT, "IDS", AT(ids), 0, 0, C_RUN | C_LOGITS | C_DETOKENIZE,
