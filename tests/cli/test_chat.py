@@ -341,6 +341,26 @@ class Terminal(Case):
         self.type("/bye\r")
         self.assertEqual(self.ended(), 0)
 
+    def test_ctrl_c_takes_the_message_back(self):
+        """Stopped while a long message is read: the talk is as if it had not been typed."""
+        path = os.path.join(FOLDER, "taken-back.carat")
+        self.start(TUNED, "-b", "ref", "--seed", 5, "-n", 8)
+        self.prompt(rb">>> ")
+        self.type("Hello\r")
+        self.prompt()
+        self.type("word " * 370 + "\r")  # seconds of work, asked about after each 512 tokens
+        until = time.time() + 30
+        while EDITS and not termios.tcgetattr(self.fd)[3] & termios.ICANON and time.time() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        self.type(b"\x03")
+        self.assertIn(b"not part of the talk", self.prompt(rb"\n>>> "))
+        self.type("/save %s\r" % path)
+        self.prompt()
+        self.type("/bye\r")
+        self.assertEqual(self.ended(), 0)
+        self.assertEqual(self.turns("/load %s\nMore\n" % path, TUNED)[0]["ids"], self.turns("Hello\nMore\n", TUNED)[1]["ids"])
+
     def test_ctrl_c_at_the_prompt(self):
         self.start(TUNED, "-n", 2)
         self.prompt(rb">>> ")

@@ -50,6 +50,7 @@ static void test_null(void **state)
     carat_inspection_free(NULL);
     carat_bench_text_deinit(NULL);
     assert_int_equal(carat_session_length(NULL), 0);
+    assert_int_equal(carat_session_ids(NULL, NULL, 0), 0);
     assert_int_equal(carat_session_context(NULL), 0);
     assert_int_equal(carat_session_bytes(NULL), 0);
     assert_int_equal(carat_session_text(NULL, 1, NULL, 0), 0);
