@@ -130,8 +130,9 @@ line_terminal *line_terminal_open(FILE *to, const char *path)
     el_set(t->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(t->el, NULL);
     el_set(t->el, EL_SETTY, "-d", "-isig", NULL);
-    el_set(t->el, EL_ADDFN, "carat-interrupt", "gives the line up", on_interrupt);
-    el_set(t->el, EL_ADDFN, "carat-suspend", "stops the program", on_suspend);
+    /* The wide form keeps these names as they are; the other one copies them and never frees the copies. */
+    el_wset(t->el, EL_ADDFN, L"carat-interrupt", L"gives the line up", on_interrupt);
+    el_wset(t->el, EL_ADDFN, L"carat-suspend", L"stops the program", on_suspend);
     el_set(t->el, EL_BIND, "^C", "carat-interrupt", NULL);
     el_set(t->el, EL_BIND, "^Z", "carat-suspend", NULL);
     return t;
