@@ -6,6 +6,7 @@
 #include "base/pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -24,6 +25,8 @@
 /* How long a worker looks for more work before it sleeps. Decode leaves gaps of a few microseconds between operations,
  * sampling one of some hundred; sleeping and waking costs about 50 us. */
 #define SPIN_NS 400000u
+/* With more threads than cores a thread that spins keeps the one it waits for off its core: look briefly, then let go. */
+#define SPIN_CROWDED_NS 4000u
 #define CLOSED 0x7fffffffu /* a task number that no run reaches */
 
 struct worker {
@@ -42,6 +45,7 @@ struct ct_pool {
     atomic_int_fast32_t n_tasks;
     int32_t threads;
     int32_t started; /* workers whose thread runs (without the caller) */
+    uint64_t spin_ns;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct worker *workers;
@@ -80,7 +84,7 @@ static void *worker_main(void *arg)
                 continue; /* reading the clock costs more than a pause */
             if (start == 0)
                 start = ct_now_ns();
-            if (ct_now_ns() - start < SPIN_NS)
+            if (ct_now_ns() - start < p->spin_ns)
                 continue;
             pthread_mutex_lock(&p->lock);
             atomic_fetch_add(&p->sleepers, 1);
@@ -119,8 +123,11 @@ void ct_pool_run(ct_pool *p, int32_t n_tasks, ct_task_fn *fn, void *arg)
         pthread_mutex_unlock(&p->lock);
     }
     work(p, gen, 0);
-    while (atomic_load_explicit(&p->done, memory_order_acquire) < n_tasks)
+    for (uint32_t spins = 1; atomic_load_explicit(&p->done, memory_order_acquire) < n_tasks; spins++) {
         PAUSE();
+        if (p->spin_ns == SPIN_CROWDED_NS && spins % 64 == 0)
+            sched_yield();
+    }
 }
 
 ct_status ct_pool_create(ct_pool **out, int32_t threads, ct_error *err)
@@ -138,6 +145,7 @@ ct_status ct_pool_create(ct_pool **out, int32_t threads, ct_error *err)
         return ct_fail(err, CT_ENOMEM, "threads", "out of memory for a pool of %d threads", threads);
     }
     p->threads = threads;
+    p->spin_ns = threads > ct_cores() ? SPIN_CROWDED_NS : SPIN_NS;
     p->workers = workers;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
