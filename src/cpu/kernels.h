@@ -1,6 +1,6 @@
 /* The kernels that an instruction set may override, and the operands they share.
  *
- * kernels.c fills a table with portable C and lets each instruction set replace what it does better; drivers (linear.c,
+ * backend_cpu.c fills a table with portable C and lets each instruction set replace what it does better; drivers (linear.c,
  * attention.c, rows.c) cut the work into tasks and call through the table. A kernel works on one tile, one row or one block
  * of a few rows, allocates nothing and cannot fail.
  *

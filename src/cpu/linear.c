@@ -19,7 +19,6 @@ struct job {
     const struct kernels *k;
     struct acts a;
     struct init init[CT_LINEAR_MAX];
-    int32_t m;
     const ct_weight *const *w;
     const struct tile_type *tt[CT_LINEAR_MAX];
     const ct_view *y;
@@ -50,7 +49,7 @@ size_t ct_cpu_linear_scratch(const ct_limits *l)
 struct prepare {
     const struct kernels *k;
     struct acts *a;
-    bool ints, bf16, exact_all;
+    bool ints, bf16;
 };
 
 #define PREPARE_ROWS 16
@@ -203,7 +202,7 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
 {
     const struct kernels *k = ct_cpu_kernels(c);
     int32_t n = x.rows, cols = x.cols;
-    struct job j = {.k = k, .m = m, .w = w, .y = y, .geglu = geglu};
+    struct job j = {.k = k, .w = w, .y = y, .geglu = geglu};
     struct acts *a = &j.a;
     *a = (struct acts){.n = n,
                        .n_prompt = c->exact ? 0 : rows->n_prompt,
