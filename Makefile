@@ -21,7 +21,7 @@ build = $(cmake) --build $(1) -j $(jobs) $(2) $$([ -t 2 ] || [ ! -e $(1)/build.n
 # Tests were left out if cmocka was missing when the folder was configured: look again.
 find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
 
-.PHONY: all bench test check lint format sanitize install clean distclean help
+.PHONY: all bench test check lint format sanitize coverage install clean distclean help
 .NOTPARALLEL:
 
 all: ## build the library and ./carat
@@ -62,11 +62,15 @@ sanitize: ## every test under sanitizers (SAN=thread for the other half)
 	@$(call build,build/$(SAN))
 	@$(ctest) --test-dir build/$(SAN) --output-on-failure -j $(jobs) $(ARGS)
 
+coverage: ## which lines of src/ the tests run, room by room (ARGS="engine api": every line of these that was not)
+	@scripts/deps build test
+	@scripts/coverage $(ARGS)
+
 install: all ## install under PREFIX (/usr/local), inside DESTDIR
 	@$(cmake) --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built; installed tools and models stay
-	@rm -rf $(BUILD) build/lint build/address* build/thread carat
+	@rm -rf $(BUILD) build/lint build/address* build/thread build/coverage carat
 
 distclean: ## remove everything that git does not know here
 	@rm -rf build carat
