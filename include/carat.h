@@ -13,9 +13,12 @@
  *     carat_model_close(m);
  *
  * Every function that can fail returns a carat_status and fills a nullable carat_error, last argument, with one sentence.
- * Out-pointers come first and are NULL on failure; `T **out` means you own it now; free and close accept NULL. Options structs
- * are filled by their _default() function and start with their size. The library never exits, aborts, prints or reads the
- * environment; it installs no signal handlers. Jobs (bench, eval, inspect, check) are in carat_jobs.h. */
+ * Each names below the errors that tell a caller something; EINVAL for a NULL or a struct of another size, ENOMEM and EINTERNAL
+ * may come from any of them. Out-pointers come first and are NULL on failure; `T **out` means you own it now; free and close
+ * accept NULL, and so does what only asks. Options structs are filled by their _default() function and start with their size.
+ * What is passed in is borrowed for the call, unless it says otherwise. Headings of sections say which threads may call what.
+ * The library never exits, aborts, prints or reads the environment; it installs no signal handlers. Jobs (bench, eval, inspect,
+ * check) are in carat_jobs.h. */
 #ifndef CARAT_H
 #define CARAT_H
 
@@ -60,9 +63,10 @@ typedef struct carat_error {
 typedef struct carat_model carat_model;     /* immutable after open; share freely between threads */
 typedef struct carat_session carat_session; /* one timeline; one thread at a time                 */
 
+/* "0.1.0" of the library that runs, where CARAT_VERSION is what the caller was compiled with. Static text; any thread. */
 CARAT_API const char *carat_version(void);
 
-/* ---- models ---- */
+/* ---- models: any threads; one model may be used by several at once, closed by one when nobody uses it ---- */
 
 typedef struct carat_model_options {
     uint32_t size;
@@ -72,12 +76,16 @@ typedef struct carat_model_options {
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
 } carat_model_options;
 
+/* backend "auto", the rest 0. Its strings are static. */
 CARAT_API carat_model_options carat_model_options_default(void);
 
-/* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. The file is mapped while it is read; weights are packed
- * and the mapping dropped, so a file that changes afterwards does not matter. */
+/* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. You own *out: carat_model_close. The file is mapped while it
+ * is read; weights are packed and the mapping dropped, so a file that changes afterwards does not matter. ENOTFOUND: no such file
+ * or backend, or a key or tensor that Gemma 3 needs is missing; EIO: it cannot be read; EFORMAT: it is damaged; EUNSUPPORTED: it
+ * is another model, or needs what this machine lacks; ENUMERIC: a weight is NaN; ENOMEM. */
 CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt,
                                         carat_error *err);
+/* Gives back all that m owns. Its sessions are freed before. */
 CARAT_API void carat_model_close(carat_model *m);
 
 typedef struct carat_model_info {
@@ -94,22 +102,25 @@ typedef struct carat_model_info {
     const char *const *warnings; /* what was filled in, ignored or repaired */
 } carat_model_info;
 
-/* Strings are borrowed from m. */
+/* Fills *info (zeros for a NULL model). Strings are borrowed from m: valid until it is closed. */
 CARAT_API void carat_model_get_info(const carat_model *m, carat_model_info *info);
 
-/* ---- text ---- */
+/* ---- text: any threads, also on one model ---- */
 
-/* Ids of text[0..n) (n = SIZE_MAX: up to its NUL). Writes at most cap ids, returns how many there are in all through *count.
- * special: control pieces in the text become their ids, else they are text. */
+/* Ids of text[0..n) (n = SIZE_MAX: up to its NUL) into the caller's ids[cap]; *count is how many there are in all, also where
+ * fewer fit. special: control pieces in the text become their ids, else they are text. EINVAL for a model without tokenizer. */
 CARAT_API carat_status carat_tokenize(const carat_model *m, const char *text, size_t n, bool bos, bool special,
                                       carat_token *ids, size_t cap, size_t *count, carat_error *err);
-/* Text of ids: writes at most cap bytes, *count is what there is in all. Not NUL-terminated. */
+/* Text of ids into the caller's text[cap], not NUL-terminated; *count is how many bytes there are in all. EINVAL for a model
+ * without tokenizer, or an id that is not in the vocabulary. */
 CARAT_API carat_status carat_detokenize(const carat_model *m, const carat_token *ids, size_t n, bool special,
                                         char *text, size_t cap, size_t *count, carat_error *err);
+/* Whether id ends an answer; false for a model without tokenizer. */
 CARAT_API bool carat_is_end(const carat_model *m, carat_token id);
+/* The id that opens every text; -1 for a model without tokenizer. */
 CARAT_API carat_token carat_bos(const carat_model *m);
 
-/* ---- sessions ---- */
+/* ---- sessions: one thread at a time each; sessions of one model may be used by several, and take turns at its threads ---- */
 
 typedef struct carat_session_options {
     uint32_t size;
@@ -118,14 +129,17 @@ typedef struct carat_session_options {
     bool exact;                    /* prompts take the exact path too */
     bool (*keep_going)(void *arg); /* polled between chunks and tokens; false ends with EINTERRUPTED */
     void *arg;
-    int32_t
-        snapshots; /* copies of the sliding layers for carat_session_sync; -1 = what half of the cache's memory holds */
+    int32_t snapshots; /* copies of the sliding layers for sync; -1 = what half of the cache's memory holds */
 } carat_session_options;
 
+/* snapshots -1, the rest 0. */
 CARAT_API carat_session_options carat_session_options_default(void);
-/* Borrows m until freed. */
+/* opt NULL = defaults. You own *out (carat_session_free); it borrows m, and opt's arg, until freed. Memory for the whole context
+ * is reserved here, none is taken later. EINVAL: options out of range, a model opened with vocab_only; EUNSUPPORTED: a type of
+ * cache that the backend has not; ENOMEM, with what would fit. */
 CARAT_API carat_status carat_session_create(carat_session **out, carat_model *m, const carat_session_options *opt,
                                             carat_error *err);
+/* Gives back all that s owns; the model stays. */
 CARAT_API void carat_session_free(carat_session *s);
 
 typedef enum carat_prompt_form {
@@ -135,14 +149,15 @@ typedef enum carat_prompt_form {
 } carat_prompt_form;
 
 /* Tokenizes and feeds a prompt after what is there. n = SIZE_MAX: up to its NUL. system may be NULL. EINVAL for an empty
- * prompt or a model without text; ECONTEXT, nothing changed, when it does not fit (both lengths in the sentence). */
+ * prompt or a model without text; ECONTEXT, nothing changed, when it does not fit (both lengths in the sentence); EINTERRUPTED:
+ * the session keeps what was fed so far. */
 CARAT_API carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, carat_prompt_form form,
                                             const char *system, carat_error *err);
-/* Feeds ids after what is there. */
+/* Feeds ids after what is there. EINVAL for one that is not in the vocabulary; ECONTEXT and EINTERRUPTED as above. */
 CARAT_API carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
 /* Makes the session hold exactly these ids. What it has in common with them is kept as it is, token by token as it was fed; only
  * what differs is fed anew. Where the sliding layers have moved on, they are made again from a snapshot or, at worst, from
- * (sliding layers) x (window - 1) tokens before. */
+ * (sliding layers) x (window - 1) tokens before. Errors as of carat_session_feed. */
 CARAT_API carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t n, carat_error *err);
 
 typedef struct carat_logit_bias {
@@ -161,31 +176,38 @@ typedef struct carat_sampling {
     size_t n_bias;
 } carat_sampling;
 
-/* Gemma's own: temperature 1, top-k 64, top-p 0.95 (or what the model's file says). seed 0. */
+/* Gemma's own: temperature 1, top-k 64, top-p 0.95 (or what the model's file says; m may be NULL). seed 0. Any thread. */
 CARAT_API carat_sampling carat_sampling_default(const carat_model *m);
 
 /* Chooses the next token and feeds it lazily: the forward of a token runs when the one after it is asked for, so the last
- * token of a text costs none. ECONTEXT when the context is full; ENUMERIC names the layer of the first NaN. */
+ * token of a text costs none. EINVAL: options out of range, or no prompt yet; ECONTEXT: the context is full; ENUMERIC: names the
+ * layer of the first NaN; EINTERRUPTED: nothing was chosen, and it may be asked again. */
 CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token,
                                           carat_error *err);
-/* log-probability (natural) of the token last given by next, under the unmodified logits. */
+/* log-probability (natural) of the token last given by next, under the unmodified logits; 0 before. */
 CARAT_API double carat_session_logprob(const carat_session *s);
-/* The text that token completes, whole characters only; nothing if cap < the model's text_max. Call once per token, in order.
- * token -1 flushes. */
+/* The text that token completes into the caller's text[cap], whole characters only, and its length; nothing if cap < the model's
+ * text_max. Call once per token, in order. token -1 flushes. */
 CARAT_API size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap);
-/* Logits after the last token, [vocab] (runs its forward if it has not run). Borrowed until the next call on s. */
+/* Logits after the last token, [vocab] (runs its forward if it has not run). Borrowed until the next call on s. EINVAL before the
+ * first prompt; ECONTEXT where the last token itself has no room. */
 CARAT_API carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err);
-/* The session to a file (written under another name, then renamed), and back, bit for bit; any number of threads. load wants
- * the same model, backend, kv and exact, else EUNSUPPORTED; EFORMAT for a damaged file; ECONTEXT where it does not fit; then the
- * session is as it was. Seeds are the caller's: with the same one, sampling goes on as if nothing had been. */
+/* The session to a file, written under another name, then renamed: path is whole or as it was. EINVAL for an empty session; EIO
+ * where it cannot be written; EUNSUPPORTED for a backend that keeps its cache elsewhere. */
 CARAT_API carat_status carat_session_save(carat_session *s, const char *path, carat_error *err);
+/* And back, bit for bit, whatever the models' numbers of threads. Wants the same model, backend, kv and exact, else EUNSUPPORTED;
+ * ENOTFOUND, EIO; EFORMAT for a damaged file; ECONTEXT where it does not fit; then the session is as it was. Seeds are the
+ * caller's: with the same one, sampling goes on as if nothing had been. */
 CARAT_API carat_status carat_session_load(carat_session *s, const char *path, carat_error *err);
 /* Tokens in the session, the one that next gave last included. */
 CARAT_API int32_t carat_session_length(const carat_session *s);
-/* Their ids: writes at most cap of them, returns how many there are. */
+/* Their ids into the caller's ids[cap]; returns how many there are. */
 CARAT_API size_t carat_session_ids(const carat_session *s, carat_token *ids, size_t cap);
+/* The most tokens that it can hold. */
 CARAT_API int32_t carat_session_context(const carat_session *s);
+/* Bytes of memory that it needs: cache, snapshots, activations. */
 CARAT_API size_t carat_session_bytes(const carat_session *s);
+/* Empties it, snapshots included; its memory stays its own. */
 CARAT_API void carat_session_reset(carat_session *s);
 
 #ifdef __cplusplus

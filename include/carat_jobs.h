@@ -1,5 +1,6 @@
 /* Jobs on models: evaluate, measure, inspect, check. Results are structs; nothing here formats for people.
- * Same conventions as carat.h. All run on the calling thread plus the model's pool, minutes long ones poll keep_going. */
+ * Same conventions as carat.h. All run on the calling thread plus the model's pool, minutes long ones poll keep_going and then
+ * fail with EINTERRUPTED. A job keeps the pool to itself from beginning to end: sessions of its model wait. */
 #ifndef CARAT_JOBS_H
 #define CARAT_JOBS_H
 
@@ -15,21 +16,25 @@ typedef struct carat_job { /* how a job talks while it runs; every field may be 
     void *arg;
 } carat_job;
 
-/* ---- logits ---- */
+/* ---- logits: any thread ---- */
 
 typedef struct carat_top {
     carat_token id;
     double logprob;
 } carat_top;
 
-/* The k likeliest tokens after ids[0..n), best first, ties by id; *nll: nats of ids 1..n-1 given their prefix, summed. */
+/* The k likeliest tokens after ids[0..n), best first, ties by id, into the caller's top[k]; *nll (nullable): nats of ids 1..n-1
+ * given their prefix, summed. Of opt only kv, exact, keep_going and arg count. EINVAL for an id that is not in the vocabulary, or
+ * a model opened with vocab_only; ECONTEXT for more ids than the model was trained for; ENUMERIC for logits that are no numbers;
+ * EINTERRUPTED. */
 CARAT_API carat_status carat_logits(carat_model *m, const carat_token *ids, size_t n, const carat_session_options *opt,
                                     carat_top *top, size_t k, double *nll, carat_error *err);
-/* Mean log-probability of ids[from..n) given their prefix, by the exact path; first_weak: index of the least likely one. */
+/* Mean log-probability of ids[from..n) given their prefix, by the exact path; *weakest (nullable): index of the least likely one.
+ * Errors as of carat_logits; EINVAL where from is not in 1..n-1. */
 CARAT_API carat_status carat_score(carat_model *m, const carat_token *ids, size_t n, size_t from, double *mean_logprob,
                                    size_t *weakest, carat_error *err);
 
-/* ---- eval ---- */
+/* ---- eval: any thread ---- */
 
 typedef struct carat_eval_options {
     uint32_t size;
@@ -40,6 +45,7 @@ typedef struct carat_eval_options {
     const char *kv;
 } carat_eval_options;
 
+/* A context of 512, everything else 0. */
 CARAT_API carat_eval_options carat_eval_options_default(void);
 
 typedef struct carat_perplexity {
@@ -50,7 +56,8 @@ typedef struct carat_perplexity {
 } carat_perplexity;
 
 /* llama-perplexity's protocol: the text with <bos> in front is cut into chunks of c tokens, each chunk's first token becomes
- * <bos>, tokens c/2+1 .. c-1 of a chunk are scored. EINVAL when the text is shorter than two chunks. */
+ * <bos>, tokens c/2+1 .. c-1 of a chunk are scored. text[0..n) (n = SIZE_MAX: up to its NUL). EINVAL when the text is shorter than
+ * two chunks, or the model has no tokenizer; ENUMERIC, EINTERRUPTED. */
 CARAT_API carat_status carat_eval_perplexity(carat_model *m, const char *text, size_t n, const carat_eval_options *opt,
                                              const carat_job *job, carat_perplexity *out, carat_error *err);
 
@@ -59,12 +66,13 @@ typedef struct carat_kl {
     size_t tokens;
 } carat_kl;
 
-/* KL(base || m) over the scored positions of the same protocol; base scores by its exact prompt path. */
+/* KL(base || m) over the scored positions of the same protocol; base scores by its exact prompt path. Errors likewise, and EINVAL
+ * for two models of different vocabularies. */
 CARAT_API carat_status carat_eval_kl(carat_model *base, carat_model *m, const char *text, size_t n,
                                      const carat_eval_options *opt, const carat_job *job, carat_kl *out,
                                      carat_error *err);
 
-/* ---- inspect ---- */
+/* ---- inspect: one thread at a time for each inspection ---- */
 
 typedef struct carat_tensor_info {
     const char *name, *type;
@@ -73,25 +81,33 @@ typedef struct carat_tensor_info {
 } carat_tensor_info;
 
 typedef struct carat_inspection carat_inspection;
-/* Reads directory and metadata, no weights. verdict: NULL when `run` would take the file, else the sentence it would refuse with. */
+/* Reads directory and metadata, no weights. You own *out: carat_inspection_free. ENOTFOUND, EIO; EFORMAT where there is no
+ * directory to be read; EUNSUPPORTED for a folder, or a version of the format that carat does not know. */
 CARAT_API carat_status carat_inspect(carat_inspection **out, const char *path, carat_error *err);
+/* Gives back all that i owns. */
 CARAT_API void carat_inspection_free(carat_inspection *i);
+/* What opening it would say of itself; borrowed from i, NULL for NULL. */
 CARAT_API const carat_model_info *carat_inspection_info(const carat_inspection *i);
+/* NULL when carat would run it, else the sentence that it would refuse with, borrowed from i. */
 CARAT_API const char *carat_inspection_verdict(const carat_inspection *i);
+/* How many tensors the directory has. */
 CARAT_API size_t carat_inspection_tensors(const carat_inspection *i);
-/* Tensor n of the directory; its name is borrowed until the next call. */
+/* Tensor n of the directory (empty beyond its end); its name is borrowed until the next call. */
 CARAT_API void carat_inspection_tensor(carat_inspection *i, size_t n, carat_tensor_info *t);
+/* How many keys the metadata has. */
 CARAT_API size_t carat_inspection_keys(const carat_inspection *i);
-/* Key n and its value as text (arrays: type, count and the first few), borrowed until the next call. */
+/* Key n and its value as text (arrays: count and the first few; empty beyond the end), borrowed until the next call. */
 CARAT_API void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const char **value);
 
 typedef struct carat_memory { /* bytes that a session of this context needs */
     size_t weights, cache_local, cache_global, activations, total;
 } carat_memory;
+/* What a session of this context (0 = what the model was trained for) and type of cache would need. With the verdict's own code
+ * where carat would not run the file; EINVAL for a context or type that no session has. */
 CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_t context, const char *kv,
                                                carat_memory *out, carat_error *err);
 
-/* ---- check ---- */
+/* ---- check: any thread ---- */
 
 typedef struct carat_check_result {
     const char *backend, *isa, *op, *type; /* type: of weight or cache, "" where it does not apply */
@@ -101,13 +117,14 @@ typedef struct carat_check_result {
     char detail[160]; /* of the worst case: shape, seed, error */
 } carat_check_result;
 
-/* Every op, type and instruction set of a backend (NULL = all) against ref. on_result is called per line. Returns
- * CARAT_ENUMERIC if one failed. quick: fewer shapes. */
+/* Every op, type and instruction set of a backend (NULL = all) against ref. on_result (nullable) is called per line, on
+ * the calling thread; what r points at is borrowed for that call. quick: fewer shapes. ENUMERIC if one failed; ENOTFOUND for an
+ * unknown backend. */
 CARAT_API carat_status carat_check(const char *backend, int32_t threads, uint64_t seed, bool quick,
                                    void (*on_result)(void *arg, const carat_check_result *r), void *arg,
                                    carat_error *err);
 
-/* ---- bench ---- */
+/* ---- bench: any thread, one job at a time if the figures are to mean anything ---- */
 
 typedef struct carat_machine {
     char cpu[96];
@@ -117,6 +134,7 @@ typedef struct carat_machine {
     double int8_rate; /* operations/s of the int8 dot product, likewise; 0 = unknown */
 } carat_machine;
 
+/* Takes about a second. EINVAL for a model opened with vocab_only. */
 CARAT_API carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_error *err);
 
 typedef struct carat_bench_case { /* fixed lengths, no sampling */
@@ -129,13 +147,15 @@ typedef struct carat_bench_case { /* fixed lengths, no sampling */
     const char *kv;
 } carat_bench_case;
 
-/* samples[repeats]: tokens per second of all sequences together, one untimed warm-up before. share[repeats] (nullable):
- * of the machine: decode, bytes read (weights + cache) over bandwidth; prompts, int8 operations over the int8 rate. */
+/* samples[repeats]: tokens per second of all sequences together, one untimed warm-up before. share[repeats] (nullable): of the
+ * machine: decode, bytes read (weights + cache) over bandwidth; prompts, int8 operations over the int8 rate; 0 without machine.
+ * EINVAL for a test that makes no sense, ENOMEM where its context does not fit, EINTERRUPTED. */
 CARAT_API carat_status carat_bench_run(carat_model *m, const carat_machine *machine, const carat_bench_case *test,
                                        const carat_job *job, double *samples, double *share, carat_error *err);
 
-/* Of n samples: the median, and the sample standard deviation (0 for fewer than two). */
+/* The median of n samples; 0 for none. */
 CARAT_API double carat_median(const double *samples, size_t n);
+/* Their sample standard deviation; 0 for fewer than two. */
 CARAT_API double carat_spread(const double *samples, size_t n);
 
 typedef enum carat_stop { CARAT_STOP_LENGTH, CARAT_STOP_END, CARAT_STOP_CONTEXT } carat_stop;
@@ -154,13 +174,16 @@ typedef struct carat_bench_text { /* one prompt of the main job */
     size_t text_len;
 } carat_bench_text;
 
-CARAT_API size_t carat_bench_prompts(void); /* 3 */
-/* Prompt i with up to max_tokens tokens at a temperature (0 = greedy), as users generate: sampled, stopped at the end. */
+/* How many prompts the main job has: 3. */
+CARAT_API size_t carat_bench_prompts(void);
+/* Prompt i with up to max_tokens tokens at a temperature (0 = greedy), as users generate: sampled, stopped at the end. The text in
+ * *out is yours: carat_bench_text_deinit. EINVAL for a prompt that is not there or a model without tokenizer; EINTERRUPTED. */
 CARAT_API carat_status carat_bench_prompt(carat_model *m, const carat_machine *machine, size_t i, double temperature,
                                           int32_t max_tokens, uint64_t seed, const carat_job *job,
                                           carat_bench_text *out, carat_error *err);
+/* Gives back what *t owns; t itself is the caller's. */
 CARAT_API void carat_bench_text_deinit(carat_bench_text *t);
-/* The short text that carat ships for quality figures. */
+/* The short text that carat ships for quality figures, *n bytes. Static. */
 CARAT_API const char *carat_bench_quality_text(size_t *n);
 
 #ifdef __cplusplus
