@@ -3,14 +3,17 @@
 
     scripts/check_symbols.py BUILD-FOLDER
 
-libcarat.so exports carat_* alone; what the files share among themselves starts with ct_; and no file keeps mutable
-state of the process, except what scripts/lint-allow.txt allows with a reason. Prints one line for each breach.
+libcarat.so exports exactly the functions that include/ declares; libcarat.a defines them too, and else nothing but what
+starts with ct_; no file keeps mutable state of the process, except what scripts/lint-allow.txt allows with a reason.
+Prints one line for each breach.
 """
+import glob
 import os
 import re
 import subprocess
 import sys
 
+from check_api import functions
 from check_sources import allowed
 
 
@@ -21,10 +24,20 @@ def nm(*arguments):
 def main(build):
     breaches = []
     allow = allowed()
-    for line in nm("-D", "--defined-only", os.path.join(build, "libcarat.so")):
-        name = line.split()[-1]
-        if not name.startswith("carat_"):
-            breaches.append("libcarat.so exports %s: only carat_* is public" % name)
+    public = {f[0] for header in glob.glob("include/*.h") for f in functions(header)}
+    exported = {line.split()[-1] for line in nm("-D", "--defined-only", os.path.join(build, "libcarat.so"))}
+    for name in sorted(exported - public):
+        breaches.append("libcarat.so exports %s, which no header declares" % name)
+    for name in sorted(public - exported):
+        breaches.append("libcarat.so does not export %s, which a header declares" % name)
+    # NAME CLASS VALUE SIZE, and a line for each member
+    archive = {line.split()[0] for line in nm("-g", "--defined-only", "--format=posix", os.path.join(build, "libcarat.a"))
+               if len(line.split()) > 2}
+    for name in sorted(archive):
+        if not name.startswith("ct_") and name not in public:
+            breaches.append("libcarat.a defines %s: expected the prefix ct_, or a declaration in include/" % name)
+    for name in sorted(public - archive):
+        breaches.append("libcarat.a does not define %s, which a header declares" % name)
     objects = []
     for where, _, names in os.walk(os.path.join(build, "CMakeFiles")):
         if re.search(r"/room_\w+\.dir/", where + "/"):
