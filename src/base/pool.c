@@ -139,7 +139,10 @@ ct_status ct_pool_create(ct_pool **out, int32_t threads, ct_error *err)
         return ct_fail(err, CT_EINVAL, "threads", "expected 1 to 1024 threads, found %d", threads);
     ct_pool *p = ct_pages_alloc(sizeof *p, false); /* page-aligned: the counters sit on cache lines of their own */
     struct worker *workers = ct_calloc((size_t)threads, sizeof *workers);
-    if (p == NULL || workers == NULL) {
+    bool have = p != NULL && workers != NULL, lock = have && pthread_mutex_init(&p->lock, NULL) == 0;
+    if (!lock || pthread_cond_init(&p->wake, NULL) != 0) {
+        if (lock)
+            pthread_mutex_destroy(&p->lock);
         ct_pages_free(p, sizeof *p);
         ct_free(workers);
         return ct_fail(err, CT_ENOMEM, "threads", "out of memory for a pool of %d threads", threads);
@@ -147,8 +150,6 @@ ct_status ct_pool_create(ct_pool **out, int32_t threads, ct_error *err)
     p->threads = threads;
     p->spin_ns = threads > ct_cores() ? SPIN_CROWDED_NS : SPIN_NS;
     p->workers = workers;
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->wake, NULL);
     for (int32_t i = 1; i < threads; i++) {
         workers[i] = (struct worker){.pool = p, .index = i};
         if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0) {
