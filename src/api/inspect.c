@@ -52,6 +52,11 @@ carat_status carat_inspect(carat_inspection **out, const char *path, carat_error
         would = types_check(i->tensors, i->gemma.backend, &i->verdict);
     if (would == CT_OK)
         would = ct_vocab_create(&vocab, i->tensors, &i->verdict);
+    if (would == CT_ENOMEM || would == CT_EIO) { /* the machine's trouble is no verdict on the file */
+        st = would;
+        e = i->verdict;
+        goto done;
+    }
     i->verdict.code = would;
     for (size_t k = 0; k < ct_tensors_count(i->tensors); k++)
         i->gemma.weight_bytes += ct_tensors_at(i->tensors, k)->bytes;

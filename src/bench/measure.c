@@ -300,7 +300,7 @@ ct_status ct_bench_prompt(const ct_subject *who, double bandwidth, size_t i, dou
     o.context = want < who->model->cfg.context ? (int32_t)want : who->model->cfg.context;
     ct_status st = CT_OK;
     if (rss == NULL) {
-        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory");
+        st = ct_fail(err, CT_ENOMEM, "bench", "out of memory for the figures of %d tokens", max_tokens);
         goto done;
     }
     st = ct_session_create(&s, who->model, who->pool, &o, err);

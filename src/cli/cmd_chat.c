@@ -45,7 +45,7 @@ static int remember_ids(struct talk *t, size_t *n)
         size_t room = *n + *n / 2 + 256;
         carat_token *grown = ct_realloc(t->ids, room * sizeof *grown);
         if (grown == NULL)
-            return fail(EXIT_FAILED, "out of memory");
+            return fail(EXIT_FAILED, "out of memory for the ids of %zu tokens", room);
         t->ids = grown;
         t->room = room;
     }

@@ -95,7 +95,7 @@ int cmd_logits(args *a)
         k = (size_t)info.vocab;
     top = ct_calloc(k, sizeof *top);
     if (top == NULL) {
-        status = fail(EXIT_FAILED, "out of memory");
+        status = fail(EXIT_FAILED, "out of memory for %zu tokens", k);
         goto done;
     }
     signals_polled();

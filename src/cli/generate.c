@@ -54,7 +54,7 @@ static int biases(generation *g)
         ends += carat_is_end(g->m, id);
     g->bias = ct_calloc(ends + (size_t)g->a->bias.n + 1, sizeof *g->bias);
     if (g->bias == NULL)
-        return fail(EXIT_FAILED, "out of memory");
+        return fail(EXIT_FAILED, "out of memory for the biases of %zu tokens", ends);
     for (int32_t i = 0; i < g->a->bias.n; i++) {
         const char *spec = g->a->bias.at[i];
         char *end = NULL;
@@ -103,7 +103,7 @@ int generation_session(generation *g)
         return status;
     g->piece = ct_alloc(g->info.text_max + 1);
     if (g->piece == NULL)
-        return fail(EXIT_FAILED, "out of memory");
+        return fail(EXIT_FAILED, "out of memory for a piece of text");
     carat_session_options o = carat_session_options_default();
     o.context = g->a->context;
     o.kv = g->a->kv;

@@ -46,7 +46,7 @@ int lines_open(lines **out, const char *file, const char *history)
     lines *l = ct_calloc(1, sizeof *l);
     *out = NULL;
     if (l == NULL)
-        return fail(EXIT_FAILED, "out of memory");
+        return fail(EXIT_FAILED, "out of memory for what is typed");
     FILE *to = isatty(STDERR_FILENO) ? stderr : isatty(STDOUT_FILENO) ? stdout : NULL;
     l->name = "standard input";
     if (file == NULL && to && isatty(STDIN_FILENO))
