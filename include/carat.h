@@ -74,6 +74,7 @@ typedef struct carat_model_options {
     const char *isa;     /* NULL = best of this machine; "c", "avx2", ...: for checks and measurements */
     int32_t threads;     /* 0 = physical cores this process may use */
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
+    int32_t context;     /* of a session to come: open refuses where its memory would be missing; 0 = any */
 } carat_model_options;
 
 /* backend "auto", the rest 0. Its strings are static. */
@@ -82,7 +83,8 @@ CARAT_API carat_model_options carat_model_options_default(void);
 /* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. You own *out: carat_model_close. The file is mapped while it
  * is read; weights are packed and the mapping dropped, so a file that changes afterwards does not matter. ENOTFOUND: no such file
  * or backend, or a key or tensor that Gemma 3 needs is missing; EIO: it cannot be read; EFORMAT: it is damaged; EUNSUPPORTED: it
- * is another model, or needs what this machine lacks; ENUMERIC: a weight is NaN; ENOMEM. */
+ * is another model, or needs what this machine lacks; ENUMERIC: a weight is NaN; ENOMEM, if it can
+ * be told before anything is loaded: the memory available (cgroup and ulimit respected) holds not weights and a session. */
 CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt,
                                         carat_error *err);
 /* Gives back all that m owns. Its sessions are freed before. */

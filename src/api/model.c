@@ -73,6 +73,27 @@ static ct_sampling sampling_defaults(const ct_tensors *t)
     return s;
 }
 
+/* Said before anything is loaded: a process that outgrows its memory later is killed without a word. */
+static ct_status fits(const carat_model *m, const ct_backend *b, const carat_model_options *opt, ct_error *err)
+{
+    ct_gemma asked = {.cfg = m->cfg, .backend = b, .ops = b->ops(opt->isa)};
+    ct_session_options smallest = {.type_k = -1, .type_v = -1};
+    int32_t context = opt->context > 0 && opt->context <= m->cfg.context ? opt->context : CT_KV_PAGE;
+    size_t have = ct_memory_available(), need;
+    if (asked.ops == NULL || b->device_memory || have == 0)
+        return CT_OK; /* another sentence says what is wrong, or nobody knows */
+    size_t weights = ct_gemma_bytes(m->tensors, b);
+    size_t session = ct_session_need(&asked, &smallest, context, opt->threads > 0 ? opt->threads : ct_cores(), NULL,
+                                     NULL, NULL);
+    if (ct_add_ok(weights, session, &need) && need <= have)
+        return CT_OK;
+    return ct_fail(err, CT_ENOMEM, "memory",
+                   "the weights need %.2f GB and a session of %d tokens %.2f GB, but %.2f GB of memory are available: "
+                   "free some, raise the limit, or take a smaller model or type than '%s'",
+                   (double)weights * 1e-9, context, (double)session * 1e-9, (double)have * 1e-9,
+                   ct_tensors_path(m->tensors));
+}
+
 static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct_error *err)
 {
     const char *name = opt->backend ? opt->backend : "auto";
@@ -80,8 +101,10 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
     if (b == NULL)
         return ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s' in this build; try auto, ref or cpu",
                        name);
-    ct_status st = ct_pool_create(&m->pool, opt->threads, err);
     bool keep = false;
+    ct_status st = fits(m, b, opt, err);
+    if (st == CT_OK)
+        st = ct_pool_create(&m->pool, opt->threads, err);
     if (st == CT_OK)
         st = ct_gemma_load(&m->gemma, m->tensors, b, opt->isa, m->pool, &keep, err);
     if (st != CT_OK)

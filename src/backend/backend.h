@@ -120,6 +120,7 @@ typedef struct ct_ops {
 typedef struct ct_backend {
     const char *name;
     ct_dtype default_kv;     /* type of the cache unless asked otherwise */
+    bool device_memory;      /* buffers lie elsewhere than in the memory that the system counts as this process's */
     const char *const *isas; /* NULL-terminated, best first: every instruction set built in */
     /* The table for an instruction set (NULL = the best of this machine); NULL when the machine lacks it. */
     const ct_ops *(*ops)(const char *isa);

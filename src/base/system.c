@@ -4,6 +4,7 @@
 #endif
 #include "base/system.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
+
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/resource.h>
 #elif defined(__APPLE__)
 #include <mach/mach.h>
 #include <sys/resource.h>
@@ -74,21 +78,31 @@ size_t ct_rss_peak_bytes(void) { return kilobytes_in("/proc/self/status", "VmHWM
 
 size_t ct_memory_total(void)
 {
-    size_t total = kilobytes_in("/proc/meminfo", "MemTotal:");
-    long long limit = number_in("/sys/fs/cgroup/memory.max");
-    return limit > 0 && (size_t)limit < total ? (size_t)limit : total;
+    size_t total = kilobytes_in("/proc/meminfo", "MemTotal:"), limit = ct_cgroup_memory_limit();
+    return limit < total ? limit : total;
+}
+
+/* What `ulimit -v` leaves of the address space. */
+static size_t address_space_left(void)
+{
+    struct rlimit limit;
+    unsigned long pages = 0;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return SIZE_MAX;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%lu", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    size_t used = (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+    return limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 1;
 }
 
 size_t ct_memory_available(void)
 {
-    size_t free_now = kilobytes_in("/proc/meminfo", "MemAvailable:");
-    long long limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
-    if (limit > 0 && used >= 0) {
-        size_t left = limit > used ? (size_t)(limit - used) : 0;
-        if (left < free_now)
-            return left;
-    }
-    return free_now;
+    size_t left = kilobytes_in("/proc/meminfo", "MemAvailable:"), group = ct_cgroup_memory_left();
+    size_t space = address_space_left(), limit = group < space ? group : space;
+    return left == 0 && limit == SIZE_MAX ? 0 : left == 0 || limit < left ? limit : left;
 }
 
 /* Cores that share a core_id and package with a lower-numbered allowed CPU are hyper-threads: they do not count. */
@@ -117,18 +131,9 @@ int32_t ct_cores(void)
     }
     if (n < 1)
         n = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    long long quota = -1, period = 100000;
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (f) {
-        if (fscanf(f, "%lld %lld", &quota, &period) < 1)
-            quota = -1;
-        fclose(f);
-    }
-    if (quota > 0 && period > 0) {
-        int32_t allowed = (int32_t)((quota + period - 1) / period);
-        if (allowed < n)
-            n = allowed;
-    }
+    double quota = ct_cgroup_cpus();
+    if (quota > 0 && quota < n)
+        n = (int32_t)ceil(quota);
     return n < 1 ? 1 : n;
 }
 

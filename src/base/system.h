@@ -11,7 +11,7 @@ static inline double ct_seconds_since(uint64_t start_ns) { return (double)(ct_no
 
 size_t ct_rss_bytes(void);             /* resident memory of this process now; 0 where it cannot be read            */
 size_t ct_rss_peak_bytes(void);        /* its highest value so far                                                 */
-size_t ct_memory_available(void);      /* bytes that could be used now, cgroup limit respected; 0 = unknown         */
+size_t ct_memory_available(void);      /* bytes that could be used now, cgroup and ulimit respected; 0 = unknown    */
 size_t ct_memory_total(void);          /* physical memory, cgroup limit respected; 0 = unknown                      */
 int32_t ct_cores(void);                /* physical cores this process may use, affinity and cgroup quota respected  */
 void ct_cpu_name(char *out, size_t n); /* as the machine calls itself, or "unknown CPU"                             */

@@ -186,6 +186,7 @@ int model_open(const args *a, const char *path, bool vocab_only, carat_model **m
     o.isa = a->isa;
     o.threads = a->threads;
     o.vocab_only = vocab_only;
+    o.context = a->kv ? 0 : a->context; /* what another type of cache needs is found out later */
     if (carat_model_open(m, path, &o, &e) != CARAT_OK)
         return fail_error(&e, true);
     carat_model_get_info(*m, &info);

@@ -35,6 +35,9 @@ typedef struct ct_gemma {
 ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
                         bool *needs_tensors, ct_error *err);
 void ct_gemma_free(ct_gemma *m);
+/* Bytes of memory that loading t onto b takes, from the directory alone: packed weights, and the largest tensor where they are
+ * made in memory. 0 for a backend that reads them in place; SIZE_MAX if that overflows. */
+size_t ct_gemma_bytes(const ct_tensors *t, const ct_backend *b);
 
 /* Memory of one step's activations for up to max_rows rows, of which max_out at a time give logits. The views point into
  * the struct itself: it must not be moved. */

@@ -130,6 +130,25 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
     return CT_OK;
 }
 
+size_t ct_gemma_bytes(const ct_tensors *t, const ct_backend *b)
+{
+    size_t total = 0, made = 0;
+    for (size_t i = 0; b->weight_bytes && i < ct_tensors_count(t); i++) {
+        const ct_tensor *x = ct_tensors_at(t, i);
+        ct_weight w = {.dtype = x->dtype, .use = x->n_dims > 1 ? CT_WEIGHT_MATRIX : CT_WEIGHT_VECTOR};
+        size_t rows = x->n_elems / x->ne[0];
+        if (x->ne[0] > INT32_MAX || rows > INT32_MAX || !b->supports(x->dtype, w.use))
+            continue; /* the load itself has a sentence for it */
+        w.cols = (int32_t)x->ne[0];
+        w.rows = (int32_t)rows;
+        if (!ct_add_ok(total, ct_round_up(b->weight_bytes(&w), 64), &total))
+            return SIZE_MAX;
+        if (x->data == NULL && x->bytes > made)
+            made = x->bytes; /* a synthetic tensor lies in memory while it is packed */
+    }
+    return ct_add_ok(total, made, &total) ? total : SIZE_MAX;
+}
+
 /* Describes every weight, then makes the block that holds them all. */
 static ct_status lay_out(struct load *l, ct_error *err)
 {

@@ -22,7 +22,7 @@ static atomic_int set_kind = -1;
 static atomic_size_t calls, fail_at;
 static atomic_bool fail_forever, fired;
 static atomic_long blocks, mapped;
-static const char *redirect_from, *redirect_to;
+static const char *redirected;
 
 const char *fault_name(enum fault_kind kind) { return names[kind]; }
 
@@ -39,11 +39,7 @@ void fault_set(enum fault_kind kind, size_t n, bool forever)
 void fault_clear(void) { atomic_store(&set_kind, -1); }
 size_t fault_calls(void) { return atomic_load(&calls); }
 bool fault_fired(void) { return atomic_load(&fired); }
-void files_redirect(const char *from, const char *to)
-{
-    redirect_from = from;
-    redirect_to = to;
-}
+void files_redirect(const char *folder) { redirected = folder; }
 
 /* Counts a call of a kind; true: it must fail. */
 static bool fails(enum fault_kind kind)
@@ -153,8 +149,8 @@ FILE *__wrap_fopen(const char *path, const char *mode)
     char other[4096];
     if (fails_with(FAULT_OPEN, EMFILE))
         return NULL;
-    if (redirect_from && strncmp(path, redirect_from, strlen(redirect_from)) == 0) {
-        snprintf(other, sizeof other, "%s%s", redirect_to, path);
+    if (redirected && path[0] == '/') {
+        snprintf(other, sizeof other, "%s%s", redirected, path);
         path = other;
     }
     return __real_fopen(path, mode);

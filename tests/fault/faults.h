@@ -46,8 +46,7 @@ struct holdings {
 };
 struct holdings holdings_now(void);
 
-/* fopen of a path that begins with `from` opens the same path behind `to` instead: a /proc and /sys of a test's own. NULL: as
- * it is. The strings are borrowed. */
-void files_redirect(const char *from, const char *to);
+/* fopen("/path") opens folder/path instead: a /proc and a /sys of a test's own. NULL: as it is. Borrows the string. */
+void files_redirect(const char *folder);
 
 #endif
