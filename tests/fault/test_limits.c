@@ -32,7 +32,7 @@ static void put_file(const char *path, const char *text)
 static int fresh(void **state)
 {
     (void)state;
-    strcpy(root, "/tmp/carat-limits-XXXXXX");
+    snprintf(root, sizeof root, "/tmp/carat-limits-XXXXXX");
     assert_non_null(mkdtemp(root));
     put_file("/proc/meminfo", "MemTotal:  8000000 kB\nMemFree: 1000 kB\nMemAvailable: 6000000 kB\n");
     put_file("/proc/self/statm", "1000 500 100 1 0 300 0\n");

@@ -10,6 +10,13 @@ enum { LONG = 700, CONTEXT = 1024 }; /* the rings of the fixture's window turn *
 static char folder[64], saved[80];
 static const char *model_path = TINY, *backend = "cpu";
 
+static void new_folder(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/carat-talk-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(saved, sizeof saved, "%s/session", folder);
+}
+
 struct talk {
     struct digest digest;
     carat_model *m;
@@ -192,8 +199,7 @@ static void close_all(void *state)
     unlink(saved);
     if (rmdir(folder) != 0) /* a temporary file was left */
         fail_msg("%s is not empty after the scenario", folder);
-    assert_non_null(mkdtemp(strcpy(folder, "/tmp/carat-talk-XXXXXX")));
-    snprintf(saved, sizeof saved, "%s/session", folder);
+    new_folder();
 }
 
 static const step talk_steps[] = {
@@ -270,8 +276,7 @@ static void reference(void **state)
 
 int main(void)
 {
-    assert_non_null(mkdtemp(strcpy(folder, "/tmp/carat-talk-XXXXXX")));
-    snprintf(saved, sizeof saved, "%s/session", folder);
+    new_folder();
     const struct CMUnitTest tests[] = {cmocka_unit_test(memory), cmocka_unit_test(files), cmocka_unit_test(writing),
                                        cmocka_unit_test(reference)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
