@@ -17,8 +17,8 @@
  * may come from any of them. Out-pointers come first and are NULL on failure; `T **out` means you own it now; free and close
  * accept NULL, and so does what only asks. Options structs are filled by their _default() function and start with their size.
  * What is passed in is borrowed for the call, unless it says otherwise. Headings of sections say which threads may call what.
- * The library never exits, aborts, prints or reads the environment; it installs no signal handlers. Jobs (bench, eval, inspect,
- * check) are in carat_jobs.h. */
+ * The library never exits, aborts, prints or reads the environment; it installs no signal handlers. Many sequences at once are in
+ * carat_batch.h, jobs (bench, eval, inspect, check) in carat_jobs.h. */
 #ifndef CARAT_H
 #define CARAT_H
 

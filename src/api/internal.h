@@ -49,6 +49,13 @@ ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
 /* Fills what a directory and a configuration say; strings are borrowed from both. */
 void ct_api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings);
 
+/* What sessions and batches share. prompt: the ids of a text behind the id `last` (-1: behind nothing). */
+ct_status ct_api_prompt(const carat_model *m, int32_t last, const char *text, size_t n, carat_prompt_form form,
+                        const char *system, ct_ids *ids, ct_error *err);
+ct_status ct_api_check_ids(const carat_model *m, const carat_token *ids, size_t n, ct_error *err);
+ct_sampling ct_api_sampling(const carat_sampling *how);
+size_t ct_api_text(const carat_model *m, ct_detok *d, carat_token token, char *text, size_t cap);
+
 ct_job ct_api_job(const carat_job *job);
 ct_subject ct_api_subject(const carat_model *m);
 void ct_api_lock(carat_model *m);

@@ -88,18 +88,36 @@ static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *
 
 /* In a talk that goes on, the answer's end of turn and the newline behind it are part of the model's input, but the model
  * itself never writes the newline. */
-static ct_status close_turn(carat_session *s, ct_ids *ids, ct_error *err)
+static ct_status close_turn(const ct_vocab *v, int32_t last, ct_ids *ids, ct_error *err)
 {
-    const ct_vocab *v = s->model->vocab;
     static const char end_of_turn[] = "<end_of_turn>";
     int32_t end = ct_vocab_find(v, end_of_turn, sizeof end_of_turn - 1), newline = ct_vocab_find(v, "\n", 1);
-    int32_t stored = ct_session_length(s->s);
-    int32_t last = s->has_pending ? s->pending : ct_session_ids(s->s)[stored - 1];
     ct_status st = CT_OK;
     if (last != end && end >= 0)
         st = ct_ids_push(ids, end, err);
     if (st == CT_OK && newline >= 0)
         st = ct_ids_push(ids, newline, err);
+    return st;
+}
+
+ct_status ct_api_prompt(const carat_model *m, int32_t last, const char *text, size_t n, carat_prompt_form form,
+                        const char *system, ct_ids *ids, ct_error *err)
+{
+    const ct_vocab *v = m->vocab;
+    const bool fresh = last < 0;
+    ct_status st = CT_OK;
+    n = n == SIZE_MAX ? strlen(text) : n;
+    if (form == CARAT_AUTO)
+        form = ct_vocab_has_turns(v) ? CARAT_TURNS : CARAT_RAW;
+    if (n == 0)
+        return ct_fail(err, CT_EINVAL, "prompt", "the prompt is empty");
+    if (system && system[0] && form == CARAT_RAW)
+        return ct_fail(err, CT_EINVAL, "system", "a system text needs Gemma's turns, and this prompt is raw");
+    if (form == CARAT_TURNS && !fresh)
+        st = close_turn(v, last, ids, err);
+    if (st == CT_OK)
+        st = form == CARAT_TURNS ? ct_turn_user(v, system, text, n, fresh, ids, err)
+                                 : ct_tokenize(v, text, n, fresh, false, ids, err);
     return st;
 }
 
@@ -112,41 +130,23 @@ carat_status carat_session_prompt(carat_session *s, const char *text, size_t n, 
     API_REQUIRE(s->model->vocab, "a model with a tokenizer (synthetic models have none: feed them ids)");
     ct_error e = {0};
     ct_ids ids = {0};
-    ct_status st = CT_OK;
-    const ct_vocab *v = s->model->vocab;
-    const bool fresh = carat_session_length(s) == 0;
-    n = n == SIZE_MAX ? strlen(text) : n;
-    if (form == CARAT_AUTO)
-        form = ct_vocab_has_turns(v) ? CARAT_TURNS : CARAT_RAW;
-    if (n == 0) {
-        st = ct_fail(&e, CT_EINVAL, "prompt", "the prompt is empty");
-        goto done;
+    int32_t stored = ct_session_length(s->s), last = stored > 0 ? ct_session_ids(s->s)[stored - 1] : -1;
+    ct_status st = ct_api_prompt(s->model, s->has_pending ? s->pending : last, text, n, form, system, &ids, &e);
+    if (st == CT_OK) {
+        ct_api_lock(s->model);
+        st = feed(s, ids.ids, ids.n, &e);
+        ct_api_unlock(s->model);
     }
-    if (system && system[0] && form == CARAT_RAW) {
-        st = ct_fail(&e, CT_EINVAL, "system", "a system text needs Gemma's turns, and this prompt is raw");
-        goto done;
-    }
-    if (form == CARAT_TURNS && !fresh)
-        st = close_turn(s, &ids, &e);
-    if (st == CT_OK)
-        st = form == CARAT_TURNS ? ct_turn_user(v, system, text, n, fresh, &ids, &e)
-                                 : ct_tokenize(v, text, n, fresh, false, &ids, &e);
-    if (st != CT_OK)
-        goto done;
-    ct_api_lock(s->model);
-    st = feed(s, ids.ids, ids.n, &e);
-    ct_api_unlock(s->model);
-done:
     ct_ids_deinit(&ids);
     return ct_api_error(err, st, &e);
 }
 
-static ct_status check_ids(const carat_session *s, const carat_token *ids, size_t n, ct_error *err)
+ct_status ct_api_check_ids(const carat_model *m, const carat_token *ids, size_t n, ct_error *err)
 {
     for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= s->model->cfg.vocab)
+        if (ids[i] < 0 || ids[i] >= m->cfg.vocab)
             return ct_fail(err, CT_EINVAL, "ids", "id %d at place %zu is not in the vocabulary (0 to %d)", ids[i],
-                           i + 1, s->model->cfg.vocab - 1);
+                           i + 1, m->cfg.vocab - 1);
     return CT_OK;
 }
 
@@ -155,7 +155,7 @@ carat_status carat_session_feed(carat_session *s, const carat_token *ids, size_t
     API_REQUIRE(s, "a session");
     API_REQUIRE(ids && n > 0, "one or more ids");
     ct_error e = {0};
-    ct_status st = check_ids(s, ids, n, &e);
+    ct_status st = ct_api_check_ids(s->model, ids, n, &e);
     if (st != CT_OK)
         return ct_api_error(err, st, &e);
     ct_api_lock(s->model);
@@ -169,7 +169,7 @@ carat_status carat_session_sync(carat_session *s, const carat_token *ids, size_t
     API_REQUIRE(s, "a session");
     API_REQUIRE(ids && n > 0, "one or more ids");
     ct_error e = {0};
-    ct_status st = check_ids(s, ids, n, &e);
+    ct_status st = ct_api_check_ids(s->model, ids, n, &e);
     if (st == CT_OK && n > (size_t)ct_session_context(s->s))
         st = ct_fail(&e, CT_ECONTEXT, "context", "%zu tokens do not fit a context of %d", n, ct_session_context(s->s));
     if (st != CT_OK)
@@ -230,25 +230,30 @@ carat_status carat_session_load(carat_session *s, const char *path, carat_error 
     return ct_api_error(err, CT_OK, NULL);
 }
 
+ct_sampling ct_api_sampling(const carat_sampling *how)
+{
+    _Static_assert(sizeof(carat_logit_bias) == sizeof(ct_bias), "the two biases have the same shape");
+    return (ct_sampling){.temperature = how->temperature,
+                         .top_k = how->top_k,
+                         .top_p = how->top_p,
+                         .min_p = how->min_p,
+                         .repeat_penalty = how->repeat_penalty,
+                         .presence_penalty = how->presence_penalty,
+                         .frequency_penalty = how->frequency_penalty,
+                         .penalty_last = -1,
+                         .seed = how->seed,
+                         .bias = (const ct_bias *)(const void *)how->bias,
+                         .n_bias = how->n_bias};
+}
+
 carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token, carat_error *err)
 {
     API_REQUIRE(s, "a session");
     API_REQUIRE(how && how->size == sizeof *how, "sampling options from carat_sampling_default()");
     API_REQUIRE(token, "somewhere to put the token");
     API_REQUIRE(how->bias || how->n_bias == 0, "logit biases, or a count of 0");
-    _Static_assert(sizeof(carat_logit_bias) == sizeof(ct_bias), "the two biases have the same shape");
     ct_error e = {0};
-    ct_sampling o = {.temperature = how->temperature,
-                     .top_k = how->top_k,
-                     .top_p = how->top_p,
-                     .min_p = how->min_p,
-                     .repeat_penalty = how->repeat_penalty,
-                     .presence_penalty = how->presence_penalty,
-                     .frequency_penalty = how->frequency_penalty,
-                     .penalty_last = -1,
-                     .seed = how->seed,
-                     .bias = (const ct_bias *)(const void *)how->bias,
-                     .n_bias = how->n_bias};
+    ct_sampling o = ct_api_sampling(how);
     ct_status st = ct_sampling_check(&o, s->model->cfg.vocab, &e);
     ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
     if (st == CT_OK)
@@ -271,14 +276,18 @@ carat_status carat_session_next(carat_session *s, const carat_sampling *how, car
 
 double carat_session_logprob(const carat_session *s) { return s ? s->logprob : 0; }
 
-size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap)
+size_t ct_api_text(const carat_model *m, ct_detok *d, carat_token token, char *text, size_t cap)
 {
-    if (s == NULL || s->model->vocab == NULL || text == NULL || cap < ct_detok_max(s->model->vocab))
+    if (m->vocab == NULL || text == NULL || cap < ct_detok_max(m->vocab))
         return 0;
     if (token < 0)
-        return ct_detok_flush(&s->detok, text, cap);
-    return token < ct_vocab_size(s->model->vocab) ? ct_detok_next(&s->detok, s->model->vocab, token, false, text, cap)
-                                                  : 0;
+        return ct_detok_flush(d, text, cap);
+    return token < ct_vocab_size(m->vocab) ? ct_detok_next(d, m->vocab, token, false, text, cap) : 0;
+}
+
+size_t carat_session_text(carat_session *s, carat_token token, char *text, size_t cap)
+{
+    return s ? ct_api_text(s->model, &s->detok, token, text, cap) : 0;
 }
 
 carat_status carat_session_logits(carat_session *s, const float **logits, carat_error *err)

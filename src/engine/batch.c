@@ -3,6 +3,7 @@
 #include "engine/batch.h"
 
 #include <math.h>
+#include <string.h>
 
 struct ct_batch {
     const ct_gemma *model;
@@ -202,13 +203,13 @@ const float *ct_batch_logits(const ct_batch *b, int32_t i)
     return i >= 0 && i < b->n_logits ? ct_view_row(b->step.logits, i) : NULL;
 }
 
-struct blame {
+struct found {
     int32_t layer;
 };
 
 static int look(void *arg, int32_t layer, ct_view x)
 {
-    struct blame *found = arg;
+    struct found *found = arg;
     const float *row = ct_view_row(x, 0);
     for (int32_t i = 0; i < x.cols; i++)
         if (!isfinite(row[i])) {
@@ -218,9 +219,10 @@ static int look(void *arg, int32_t layer, ct_view x)
     return 0;
 }
 
-int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
+/* The first layer whose residual is not finite: -1 for the embedding, the number of layers if what follows them is to blame. */
+static int32_t blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
 {
-    struct blame found = {b->model->cfg.layers};
+    struct found found = {b->model->cfg.layers};
     b->token[0] = token;
     b->seq[0] = seq;
     b->pos[0] = b->cache.length[seq] - 1;
@@ -230,6 +232,28 @@ int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
     b->n_logits = 0;
     ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, NULL, 0, look, &found);
     return found.layer;
+}
+
+ct_status ct_batch_explain(ct_batch *b, int32_t seq, int32_t token, bool decode, ct_error *err)
+{
+    int32_t at = b->cache.length[seq] - 1, layers = b->model->cfg.layers, layer = blame(b, seq, token, decode);
+    static const char advice[] = "the weights are damaged, or of a type that cannot hold them";
+    if (layer < 0)
+        return ct_fail(err, CT_ENUMERIC, "the embedding",
+                       "NaN or infinity at position %d, first in the embedding of token %d: "
+                       "%s",
+                       at, token, advice);
+    if (layer == layers)
+        return ct_fail(err, CT_ENUMERIC, "the final norm or head",
+                       "NaN or infinity at position %d, first in the final norm or "
+                       "the head: %s",
+                       at, advice);
+    char where[CT_ERROR_WHERE];
+    ct_error name;
+    ct_fail(&name, CT_OK, NULL, "layer %d", layer);
+    memcpy(where, name.text, sizeof where);
+    return ct_fail(err, CT_ENUMERIC, where, "NaN or infinity at position %d, first behind layer %d (of 0 to %d): %s",
+                   at, layer, layers - 1, advice);
 }
 
 void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode)

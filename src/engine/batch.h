@@ -50,9 +50,9 @@ ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row
  * wanted row of all). NULL if there is none. */
 const float *ct_batch_logits(const ct_batch *b, int32_t i);
 
-/* Runs the last position of a sequence again and looks at every layer: the first whose residual of that row is not finite,
- * -1 for the embedding, the number of layers if only the final norm or the head can be to blame. Stored keys stay as they are. */
-int32_t ct_batch_blame(ct_batch *b, int32_t seq, int32_t token, bool decode);
+/* For logits that are no numbers: runs the last position of a sequence again, looks at the residual behind every layer, and
+ * returns ENUMERIC with the first layer that is to blame. Stored keys stay as they are; logits are gone. */
+ct_status ct_batch_explain(ct_batch *b, int32_t seq, int32_t token, bool decode, ct_error *err);
 
 /* Makes a sequence's rings again: runs n positions that are stored in the global layers, at, at + 1, ..., with the ids and
  * the role that they had (n <= chunk); only the rings are written. For ct_kvcache_rewind; the caller says what comes out of it. */

@@ -3,6 +3,7 @@
 #include "engine/kvcache.h"
 
 #include <limits.h>
+#include <string.h>
 
 static int32_t pages_for(int32_t positions) { return (positions + CT_KV_PAGE - 1) / CT_KV_PAGE; }
 
@@ -166,6 +167,20 @@ uint8_t *ct_kvcache_page(const ct_kvcache *kc, int32_t layer, int32_t seq, int32
         return NULL;
     size_t slot = (size_t)seq * (size_t)kv->table_stride + (size_t)(kv->ring ? page % kv->ring : page);
     return (uint8_t *)kc->buf.host + kv->off + (size_t)kv->table[slot] * kv->page_bytes;
+}
+
+bool ct_kvcache_copy(ct_kvcache *kc, int32_t to, int32_t from)
+{
+    int32_t end = pages_for(kc->length[from]);
+    bool can = kc->buf.host != NULL;
+    for (int32_t i = 0; can && i < kc->model->cfg.layers; i++) {
+        int32_t ring = kc->layers[i].ring, first = ring && end > ring ? end - ring : 0;
+        for (int32_t page = first; page < end; page++)
+            memcpy(ct_kvcache_page(kc, i, to, page), ct_kvcache_page(kc, i, from, page), kc->layers[i].page_bytes);
+    }
+    kc->length[to] = can ? kc->length[from] : 0;
+    kc->low[to] = can ? kc->low[from] : 0;
+    return can;
 }
 
 int32_t ct_kvcache_window(const ct_kvcache *kc, int32_t n, int32_t *count)

@@ -47,13 +47,12 @@ size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t
 }
 
 /* The longest context, in whole pages, that needs at most `room` bytes; 0 if not even a page does. */
-static int32_t longest_context(const ct_gemma *m, const ct_session_options *opt, int32_t threads, size_t room,
-                               int32_t most)
+static int32_t longest_context(ct_need_fn *need, const void *arg, size_t room, int32_t most)
 {
     int32_t lo = 0, hi = most / CT_KV_PAGE; /* lo fits, hi + 1 does not or is too long */
     while (lo < hi) {
         int32_t mid = lo + (hi - lo + 1) / 2;
-        if (ct_session_need(m, opt, mid * CT_KV_PAGE, threads, NULL, NULL, NULL) <= room)
+        if (need(arg, mid * CT_KV_PAGE) <= room)
             lo = mid;
         else
             hi = mid - 1;
@@ -61,31 +60,43 @@ static int32_t longest_context(const ct_gemma *m, const ct_session_options *opt,
     return lo * CT_KV_PAGE;
 }
 
-static ct_status choose_context(int32_t *context, const ct_gemma *m, const ct_session_options *opt, int32_t threads,
-                                ct_error *err)
+ct_status ct_context_choose(int32_t *context, const ct_gemma *m, int32_t wanted, ct_need_fn *need, const void *arg,
+                            ct_error *err)
 {
-    int32_t trained = m->cfg.context, want = opt->context > 0 ? opt->context : trained;
+    int32_t trained = m->cfg.context, want = wanted > 0 ? wanted : trained;
     size_t room = ct_memory_available();
-    if (opt->context < 0 || opt->context > trained)
+    if (wanted < 0 || wanted > trained)
         return ct_fail(err, CT_EINVAL, "context",
                        "expected a context of at most the %d positions the model was trained for, "
                        "found %d",
-                       trained, opt->context);
-    if (opt->context == 0)
+                       trained, wanted);
+    if (wanted == 0)
         room -= room / 8; /* who did not ask for so much leaves something to others */
-    size_t need = ct_session_need(m, opt, want, threads, NULL, NULL, NULL);
+    size_t bytes = need(arg, want);
     *context = want;
-    if (room == 0 || need <= room)
+    if (room == 0 || bytes <= room)
         return CT_OK;
-    int32_t fits = longest_context(m, opt, threads, room, want);
-    if (opt->context > 0 || fits == 0)
+    int32_t fits = longest_context(need, arg, room, want);
+    if (wanted > 0 || fits == 0)
         return ct_fail(err, CT_ENOMEM, "context",
                        "a context of %d positions needs %.2f GB, but %.2f GB of memory are free: "
                        "%d positions would fit%s",
-                       want, (double)need * 1e-9, (double)room * 1e-9, fits,
+                       want, (double)bytes * 1e-9, (double)room * 1e-9, fits,
                        fits > 0 ? "; or take a smaller type of cache" : "");
     *context = fits;
     return CT_OK;
+}
+
+struct plan {
+    const ct_gemma *model;
+    const ct_session_options *opt;
+    int32_t threads;
+};
+
+static size_t plan_need(const void *arg, int32_t context)
+{
+    const struct plan *p = arg;
+    return ct_session_need(p->model, p->opt, context, p->threads, NULL, NULL, NULL);
 }
 
 ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt,
@@ -94,7 +105,8 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
     ct_session_options o = opt ? *opt : (ct_session_options){.type_k = -1, .type_v = -1};
     int32_t context = 0;
     *out = NULL;
-    ct_status st = choose_context(&context, m, &o, ct_pool_threads(pool), err);
+    struct plan plan = {m, &o, ct_pool_threads(pool)};
+    ct_status st = ct_context_choose(&context, m, o.context, plan_need, &plan, err);
     if (st != CT_OK)
         return st;
     ct_batch_options bo = batch_options(&o, context);
@@ -224,30 +236,6 @@ ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err)
     return step(s, &token, 1, true, true, NULL, NULL, err);
 }
 
-/* The sampler has seen a logit that is no number: which layer made it? */
-static ct_status blame(ct_session *s, ct_error *err)
-{
-    int32_t at = ct_batch_length(s->batch, 0) - 1, layers = s->model->cfg.layers;
-    int32_t layer = ct_batch_blame(s->batch, 0, s->ids[at], s->last_decoded);
-    static const char advice[] = "the weights are damaged, or of a type that cannot hold them";
-    if (layer < 0)
-        return ct_fail(err, CT_ENUMERIC, "the embedding",
-                       "NaN or infinity at position %d, first in the embedding of token %d: "
-                       "%s",
-                       at, s->ids[at], advice);
-    if (layer == layers)
-        return ct_fail(err, CT_ENUMERIC, "the final norm or head",
-                       "NaN or infinity at position %d, first in the final norm or "
-                       "the head: %s",
-                       at, advice);
-    char where[CT_ERROR_WHERE];
-    ct_error name;
-    ct_fail(&name, CT_OK, NULL, "layer %d", layer);
-    memcpy(where, name.text, sizeof where);
-    return ct_fail(err, CT_ENUMERIC, where, "NaN or infinity at position %d, first behind layer %d (of 0 to %d): %s",
-                   at, layer, layers - 1, advice);
-}
-
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err)
 {
     if (s->logits == NULL)
@@ -255,7 +243,7 @@ ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *toke
     int32_t n = ct_batch_length(s->batch, 0);
     ct_status st = ct_sample(s->sampler, s->logits, how, s->ids, (size_t)n, (uint64_t)n, token, logprob, err);
     if (st == CT_ENUMERIC && isnan(ct_logsumexp(s->logits, s->model->cfg.vocab)))
-        return blame(s, err);
+        return ct_batch_explain(s->batch, 0, s->ids[n - 1], s->last_decoded, err);
     return st;
 }
 

@@ -22,6 +22,12 @@ typedef struct ct_session_options {
 
 typedef struct ct_session ct_session;
 
+/* The context that `wanted` (0 = what the model was trained for, memory permitting) comes to, where need(arg, context) bytes are
+ * to be reserved for it. ENOMEM says how much was needed and what would fit; EINVAL beyond what the model was trained for. */
+typedef size_t ct_need_fn(const void *arg, int32_t context);
+ct_status ct_context_choose(int32_t *context, const ct_gemma *m, int32_t wanted, ct_need_fn *need, const void *arg,
+                            ct_error *err);
+
 /* Borrows model and pool for its life. ENOMEM says how much was needed and what would fit; EINVAL for a context beyond what
  * the model was trained for. */
 ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, const ct_session_options *opt,
