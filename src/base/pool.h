@@ -2,7 +2,8 @@
  *
  * ct_pool_run(pool, n, fn, arg) calls fn(arg, task, worker) once for every task 0..n-1, on any worker, in any order, and
  * returns when all are done. Work is cut into tasks whose size depends on the problem alone, never on the number of
- * workers: so results are the same for any number of threads. Tasks are claimed atomically, so a slow core takes fewer.
+ * workers: so results are the same for any number of threads. A worker starts with a run of neighbouring tasks of its own and
+ * takes from others when it has none left, so a slow core does fewer, and data in the order of tasks is read as a stream.
  * Workers spin for a while after a run (decode calls again within microseconds), then sleep.
  * One thread at a time may call ct_pool_run; fn must not call it. worker is 0..threads-1 (0 is the caller). */
 #ifndef CT_BASE_POOL_H

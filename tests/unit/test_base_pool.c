@@ -101,6 +101,26 @@ static void many_tasks(void **state)
     ct_pool_free(p);
 }
 
+static void count(void *arg, int32_t i, int32_t worker)
+{
+    (void)worker;
+    atomic_fetch_add((atomic_ullong *)arg, (unsigned long long)i + 1);
+}
+
+/* More tasks than a worker's slot can count one by one. */
+static void very_many_tasks(void **state)
+{
+    (void)state;
+    ct_pool *p;
+    assert_int_equal(ct_pool_create(&p, 2, NULL), CT_OK);
+    for (int32_t n = 65534; n < 300000; n = n * 2 - n / 3) {
+        atomic_ullong sum = 0;
+        ct_pool_run(p, n, count, &sum);
+        assert_int_equal(atomic_load(&sum), (unsigned long long)n * ((unsigned long long)n + 1) / 2);
+    }
+    ct_pool_free(p);
+}
+
 static void comes_and_goes(void **state)
 {
     (void)state;
@@ -138,9 +158,9 @@ static void refuses_nonsense(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_thread),      cmocka_unit_test(two_threads),
-                                       cmocka_unit_test(three_threads),   cmocka_unit_test(seven_threads),
-                                       cmocka_unit_test(many_tasks),      cmocka_unit_test(comes_and_goes),
-                                       cmocka_unit_test(refuses_nonsense)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_thread),     cmocka_unit_test(two_threads),
+                                       cmocka_unit_test(three_threads),  cmocka_unit_test(seven_threads),
+                                       cmocka_unit_test(many_tasks),     cmocka_unit_test(very_many_tasks),
+                                       cmocka_unit_test(comes_and_goes), cmocka_unit_test(refuses_nonsense)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
