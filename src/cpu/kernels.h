@@ -23,7 +23,7 @@
 struct acts {
     int32_t n, n_prompt; /* rows; the first n_prompt have one plane */
     int32_t cols, groups;
-    bool ahead;     /* weights come in short streams: kernels ask for what comes next themselves */
+    bool ahead;     /* kernels ask for the weights that come next themselves, see linear.c */
     const float *x; /* [n][stride] */
     size_t stride;
     int8_t *hi, *lo;   /* [n][cols]; lo of exact rows only */
@@ -75,9 +75,6 @@ struct kernels {
     /* out[n][16] = rows row..row+n-1 (n <= DOT_ROWS, all exact or all not) times the tile's 16 rows. */
     void (*dot[CT_TYPES])(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, int32_t n,
                           bool exact, float *out);
-    /* The same for two tiles of one type, out[2][n][16], which share the loads of activations; NULL: dot, twice. */
-    void (*dot_pair[CT_TYPES])(const uint8_t *const tile[2], const struct acts *a, const struct init *init, int32_t row,
-                               int32_t n, bool exact, float *out);
     /* NULL where an instruction set has no use for panels: then dot serves any number of rows. */
     void (*unpack[CT_TYPES])(const uint8_t *tile, int32_t cols, struct panel *p);
     /* out[2][n][16] for n <= GEMM_ROWS rows and one (b NULL) or two panels. */

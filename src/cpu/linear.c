@@ -10,10 +10,10 @@
 #define DOT_MAX 8        /* rows; beyond it, unpacking once pays */
 #define TASK_BYTES 49152 /* weights per task when they are streamed: 3 us at a core's share of memory */
 
-/* Rows from which a matrix is one long stream per task, which the hardware's prefetcher follows best left alone: of the head
- * it reads 28 GB/s where software prefetch reaches 25; of the layers' matrices, 0.3 to 2 MB each, the opposite: 12 and 23. */
+/* Rows from which a matrix is a stream so long that the hardware's prefetcher follows it best left alone, for one row of
+ * activations. Of the layers' matrices, 0.3 to 2 MB each, the opposite is true; and more rows keep a core so busy that it
+ * looks ahead too little by itself (head, eight rows: 13.6 ms without asking ahead, 7.9 with). */
 #define LONG_STREAM 65536
-#define LONG_TASK_BYTES 1048576 /* of a long stream: seldom broken off */
 
 struct job {
     const struct kernels *k;
@@ -97,27 +97,20 @@ static void put(const ct_view *y, const ct_weight *w, int32_t row, int32_t tile,
         memcpy(dst, v, (size_t)n * sizeof *v);
 }
 
-/* Rows from..to straight from the packed tile: of matrix i, or of gate and up together. Two tiles of one matrix are not paired:
- * that saves loads of activations, but cuts the one stream of weights in two, and the head then reads 13 GB/s instead of 19. */
+/* Rows from..to straight from the packed tile: of matrix i, or of gate, then up. Tiles are not taken in pairs: that saves loads
+ * of activations, but cuts the one stream of weights in two. */
 static void dot_rows(const struct job *j, int32_t i, int32_t tile, int32_t from, int32_t to, bool exact)
 {
     const struct kernels *k = j->k;
-    const struct tile_type *tt = j->tt[i], *tt_up = j->geglu ? j->tt[1] : tt;
-    const uint8_t *const p[2] = {tile_at(j->w[i], tt, tile), j->geglu ? tile_at(j->w[1], tt_up, tile) : NULL};
-    bool pair = j->geglu && tt == tt_up && k->dot_pair[tt->type];
-    _Alignas(64) float out[2 * DOT_ROWS * TILE];
+    const struct tile_type *tt = j->tt[i], *tt_up = j->tt[1];
+    _Alignas(64) float out[DOT_ROWS * TILE], up[DOT_ROWS * TILE];
     for (int32_t row = from; row < to; row += DOT_ROWS) {
         int32_t n = to - row < DOT_ROWS ? to - row : DOT_ROWS;
-        float *up = out + n * TILE;
-        if (pair) {
-            k->dot_pair[tt->type](p, &j->a, &j->init[i], row, n, exact, out);
-        } else {
-            k->dot[tt->type](p[0], &j->a, &j->init[i], row, n, exact, out);
-            if (j->geglu)
-                k->dot[tt_up->type](p[1], &j->a, &j->init[1], row, n, exact, up);
-        }
-        if (j->geglu)
+        k->dot[tt->type](tile_at(j->w[i], tt, tile), &j->a, &j->init[i], row, n, exact, out);
+        if (j->geglu) {
+            k->dot[tt_up->type](tile_at(j->w[1], tt_up, tile), &j->a, &j->init[1], row, n, exact, up);
             k->geglu(out, out, up, n * TILE);
+        }
         for (int32_t t = 0; t < n; t++)
             put(&j->y[i], j->w[i], row + t, tile, out + t * TILE);
     }
@@ -211,7 +204,7 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
                        .x = ct_view_row(x, 0),
                        .stride = x.stride};
     bool ints = false, bf16 = false, half_mins = false;
-    a->ahead = w[0]->rows < LONG_STREAM;
+    a->ahead = n > 1 || w[0]->rows < LONG_STREAM;
     for (int32_t i = 0; i < m; i++) {
         j.tt[i] = ct_tile_type(w[i]->dtype->type);
         ints = ints || j.tt[i]->kind == TILE_INT;
@@ -255,7 +248,7 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
     bool blocks = a->n_prompt > DOT_MAX || n - a->n_prompt > DOT_MAX;
     int32_t outputs = geglu ? 1 : m;
     for (int32_t i = 0; i < outputs; i++) {
-        size_t per = (a->ahead ? TASK_BYTES : LONG_TASK_BYTES) / j.tt[i]->bytes(cols);
+        size_t per = TASK_BYTES / j.tt[i]->bytes(cols);
         j.per_task[i] = blocks ? (geglu ? 1 : 2) : per < 1 ? 1 : (int32_t)per;
         j.first_task[i + 1] = j.first_task[i] + (tile_count(w[i]) + j.per_task[i] - 1) / j.per_task[i];
     }
