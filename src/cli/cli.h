@@ -30,7 +30,8 @@ enum {
     C_DETOKENIZE = 1 << 9,
     C_LOGITS = 1 << 10,
     C_TUNE = 1 << 11,
-    C_SERVE = 1 << 12
+    C_SERVE = 1 << 12,
+    C_DESCRIBE = 1 << 13
 };
 
 #define MANY 64 /* values of a repeatable option, or of a list */
@@ -88,6 +89,7 @@ int cmd_tokenize(args *a);
 int cmd_detokenize(args *a);
 int cmd_logits(args *a);
 int cmd_chat(args *a);
+int cmd_describe(args *a);
 int cmd_later(args *a); /* convert, pull, tune, serve */
 
 /* ---- what commands share (common.c) ---- */

@@ -38,6 +38,9 @@ const command commands[] = {
     {"logits", "logits [MODEL] TEXT | --ids IDS", "the most likely next tokens", NULL, C_LOGITS, cmd_logits},
     {"tune", "tune", "train a model (not there yet)", NULL, C_TUNE, cmd_later},
     {"serve", "serve", "an HTTP server (not there yet)", NULL, C_SERVE, cmd_later},
+    {"describe", "describe bash|zsh|fish|man [COMMAND]", "completion for a shell, or the source of a manual page",
+     "What the build installs, made of the tables of commands and options. To try: source <(carat describe bash)",
+     C_DESCRIBE, cmd_describe},
     {NULL, NULL, NULL, NULL, 0, NULL},
 };
 
@@ -45,7 +48,8 @@ static void overview(FILE *to)
 {
     fprintf(to, "carat %s: Gemma 3 on this machine\n\nusage: carat COMMAND ...\n\n", carat_version());
     for (const command *c = commands; c->name; c++)
-        fprintf(to, "  %-11s %s\n", c->name, c->help);
+        if (c->run != cmd_describe) /* for packagers */
+            fprintf(to, "  %-11s %s\n", c->name, c->help);
     fprintf(
         to,
         "\ncarat COMMAND --help lists a command's options. MODEL is a GGUF file or synthetic:SIZE[:TYPE].\n"

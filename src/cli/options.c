@@ -1,26 +1,13 @@
 /* THE table of options: a row is an option everywhere: parsing, ranges, help, and which command has it.
  *
  * Long options take their value behind a space or an equals sign, short ones behind a space or nothing; `--` ends options. */
-#include "cli/cli.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum kind { FLAG, INT, REAL, SEED, TEXT, TEXTS, INTS, LATER };
-
-typedef struct option {
-    const char *name;
-    char letter;
-    enum kind kind;
-    const char *arg; /* NULL: a flag */
-    size_t field;
-    double min, max; /* of numbers */
-    uint32_t commands;
-    const char *help; /* of LATER: what to expect, as the end of "... is not there yet: " */
-} option;
 
 #define AT(field) offsetof(args, field)
 #define EVERY (~0u)
@@ -29,10 +16,11 @@ typedef struct option {
 #define VOCABULARY (C_TOKENIZE | C_DETOKENIZE)
 #define INT_TOP 2147483647.0
 
-static const option options[] = {
+const option options[] = {
     {"model", 'm', TEXT, "MODEL", AT(model), 0, 0, COMPUTE | VOCABULARY | C_INSPECT,
      "a GGUF file or synthetic:SIZE[:TYPE]; the same as the positional one"},
-    {"backend", 'b', TEXT, "NAME", AT(backend), 0, 0, COMPUTE | C_CHECK, "auto (default), ref or cpu"},
+    {"backend", 'b', TEXT, "auto|ref|cpu", AT(backend), 0, 0, COMPUTE | C_CHECK,
+     "what computes; default auto, the fastest that is there"},
     {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE,
      "instruction set of the backend, for comparisons; default: the best of this machine"},
     {"threads", 't', INT, "N", AT(threads), 1, 1024, COMPUTE | C_CHECK, "default: physical cores this process may use"},
@@ -81,7 +69,7 @@ static const option options[] = {
     {"top", 0, INT, "K", AT(top), 1, 1000000, C_LOGITS, "how many of the likeliest tokens; default 10"},
     {"chunks", 0, INT, "N", AT(chunks), 1, INT_TOP, C_EVAL, "only the first N chunks; default: all"},
     {"base", 0, TEXT, "MODEL", AT(base), 0, 0, C_EVAL, "kl: the model that counts as the truth"},
-    {"base-backend", 0, TEXT, "NAME", AT(base_backend), 0, 0, C_EVAL, "kl: its backend; default: the same"},
+    {"base-backend", 0, TEXT, "auto|ref|cpu", AT(base_backend), 0, 0, C_EVAL, "kl: its backend; default: the same"},
     {"path", 0, TEXT, "prompt|decode", AT(path), 0, 0, C_EVAL,
      "compute as a prompt (default) or token by token, as when generating"},
     {"pp", 0, INTS, "N[,N]", AT(pp), 1, 16777216, C_BENCH, "measure prompts of these lengths"},
@@ -107,9 +95,10 @@ static const option options[] = {
     {"against", 0, LATER, "NAME", 0, 0, 0, C_BENCH, "records are not compared so far"},
     {"plan", 0, LATER, "SIZE", 0, 0, 0, C_BENCH, "measure synthetic:SIZE instead"},
     {"type", 0, LATER, "TYPE", 0, 0, 0, C_CONVERT, "nothing is converted so far"},
+    {NULL, 0, FLAG, NULL, 0, 0, 0, 0, NULL},
 };
 
-enum { N_OPTIONS = sizeof options / sizeof options[0] };
+enum { N_OPTIONS = sizeof options / sizeof options[0] - 1 };
 
 /* ---- nearest names ---- */
 

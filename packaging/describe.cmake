@@ -1,0 +1,32 @@
+# cmake -DPROGRAM=carat -DSCDOC=scdoc -DFOLDER=folder -P describe.cmake: what the program says of itself, into files.
+function(say out)
+  execute_process(COMMAND ${PROGRAM} describe ${ARGN} OUTPUT_FILE ${out} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "carat describe ${ARGN}: ${status}")
+  endif()
+endfunction()
+
+# A page, from its source in scdoc's language.
+function(page name)
+  say(${FOLDER}/${name}.scd man ${ARGN})
+  execute_process(COMMAND ${SCDOC} INPUT_FILE ${FOLDER}/${name}.scd OUTPUT_FILE ${FOLDER}/man1/${name}.1
+    RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "scdoc refuses ${FOLDER}/${name}.scd")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${FOLDER})
+file(MAKE_DIRECTORY ${FOLDER}/man1)
+foreach(shell bash zsh fish)
+  say(${FOLDER}/${shell} ${shell})
+endforeach()
+if(SCDOC)
+  say(${FOLDER}/commands commands)
+  file(STRINGS ${FOLDER}/commands commands)
+  page(carat)
+  foreach(command IN LISTS commands)
+    page(carat-${command} ${command})
+  endforeach()
+endif()
+file(WRITE ${FOLDER}/done "")
