@@ -81,10 +81,11 @@ typedef struct carat_model_options {
 CARAT_API carat_model_options carat_model_options_default(void);
 
 /* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. You own *out: carat_model_close. The file is mapped while it
- * is read; weights are packed and the mapping dropped, so a file that changes afterwards does not matter. ENOTFOUND: no such file
- * or backend, or a key or tensor that Gemma 3 needs is missing; EIO: it cannot be read; EFORMAT: it is damaged; EUNSUPPORTED: it
- * is another model, or needs what this machine lacks; ENUMERIC: a weight is NaN; ENOMEM, if it can
- * be told before anything is loaded: the memory available (cgroup and ulimit respected) holds not weights and a session. */
+ * is read; weights are packed and the mapping dropped, so a file that changes afterwards does not matter. One that shrinks before
+ * raises SIGBUS, for which the library installs no handler. ENOTFOUND: no such file or backend, or a key or tensor that Gemma 3
+ * needs is missing; EIO: it cannot be read, or was written to meanwhile; EFORMAT: it is damaged; EUNSUPPORTED: it is another
+ * model, or needs what this machine lacks; ENUMERIC: a weight is NaN; ENOMEM: weights and a session do not fit the memory
+ * available (cgroup and ulimit respected; said before anything is loaded), or memory could not be had. */
 CARAT_API carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt,
                                         carat_error *err);
 /* Gives back all that m owns. Its sessions are freed before. */

@@ -109,7 +109,9 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
         st = ct_gemma_load(&m->gemma, m->tensors, b, opt->isa, m->pool, &keep, err);
     if (st != CT_OK)
         return st;
-    m->has_weights = true;
+    m->has_weights = true; /* from here on close frees them */
+    if ((st = ct_tensors_check(m->tensors, err)) != CT_OK)
+        return st;
     m->cfg = m->gemma.cfg;
     if (!keep) {
         ct_tensors_close(m->tensors);

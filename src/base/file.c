@@ -16,6 +16,16 @@ static ct_status fail_errno(ct_error *err, const char *path, const char *doing)
     return ct_fail(err, e == ENOENT ? CT_ENOTFOUND : CT_EIO, path, "cannot %s '%s': %s", doing, path, strerror(e));
 }
 
+static int64_t changed_ns(const struct stat *sb)
+{
+#if defined(__APPLE__)
+    const struct timespec t = sb->st_mtimespec;
+#else
+    const struct timespec t = sb->st_mtim;
+#endif
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 ct_status ct_map_open(ct_map *m, const char *path, ct_error *err)
 {
     *m = (ct_map){0};
@@ -40,11 +50,24 @@ ct_status ct_map_open(ct_map *m, const char *path, ct_error *err)
         st = fail_errno(err, path, "map");
         goto done;
     }
-    m->data = p;
-    m->size = (size_t)sb.st_size;
+    *m = (ct_map){p, (size_t)sb.st_size, (uint64_t)sb.st_dev, (uint64_t)sb.st_ino, changed_ns(&sb)};
 done:
     close(fd);
     return st;
+}
+
+ct_status ct_map_check(const ct_map *m, const char *path, ct_error *err)
+{
+    struct stat sb;
+    if (m->data == NULL || stat(path, &sb) != 0 || (uint64_t)sb.st_dev != m->device || (uint64_t)sb.st_ino != m->inode)
+        return CT_OK;
+    if ((size_t)sb.st_size == m->size && changed_ns(&sb) == m->changed_ns)
+        return CT_OK;
+    return ct_fail(
+        err, CT_EIO, path,
+        "'%s' changed while it was read (it had %zu bytes, and has %lld): wait until it is complete, or copy it "
+        "first",
+        path, m->size, (long long)sb.st_size);
 }
 
 void ct_map_close(ct_map *m)

@@ -15,11 +15,17 @@
 typedef struct ct_map {
     const uint8_t *data; /* NULL when size is 0 */
     size_t size;
+    uint64_t device, inode;
+    int64_t changed_ns; /* when its content last changed */
 } ct_map;
 
 /* Maps a regular file. EIO or ENOTFOUND with the system's reason. close accepts a zeroed map. */
 ct_status ct_map_open(ct_map *m, const char *path, ct_error *err);
 void ct_map_close(ct_map *m);
+
+/* EIO if the file at path is still the one that was mapped, and its size or time of change is another: what was read may be of
+ * both. A file that is gone, or another in its place, has left the mapping as it was. */
+ct_status ct_map_check(const ct_map *m, const char *path, ct_error *err);
 
 /* Tells the kernel that [data+off, data+off+size) will not be read again soon: its memory is given back. */
 void ct_map_forget(const ct_map *m, size_t off, size_t size);

@@ -100,14 +100,19 @@ void note(const args *a, const char *fmt, ...) __attribute__((format(printf, 2, 
 /* The exit status of an error, its sentence printed. opening: while a model was opened, when whatever is wrong is the model. */
 int fail_error(const carat_error *e, bool opening);
 
+/* ---- signals (signals.c) ---- */
+
 void signals_start(void);
-bool keep_going(void *arg); /* false after Ctrl-C; the next one ends the program at once */
+bool keep_going(void *arg); /* false after Ctrl-C, SIGTERM or SIGHUP; the next one ends the program at once */
 bool interrupted(void);
-/* From here on Ctrl-C asks instead of ending the program: whoever calls this polls. */
+bool ending(void); /* not only this answer: the program was asked to end */
+/* From here on a signal asks instead of ending the program: whoever calls this polls. */
 void signals_polled(void);
-/* Between two answers: what Ctrl-C asked is done with, and it ends the program again; or, where a person types, it is ignored,
- * and only the fourth one within an answer ends the program. */
+/* Between two answers: what Ctrl-C asked is done with. It ends the talk, by an end of the input; or, where a person types, it is
+ * ignored, and only the fourth one within an answer ends the program. */
 void signals_between(bool ignored);
+/* At the end of the program: its status, or the end by the signal that asked for it. */
+int signals_end(int status);
 
 /* -m, else the word, else $CARAT_MODEL, else the default model; into path[cap]. -1, or an exit status. */
 int model_path(const args *a, const char *word, char *path, size_t cap);

@@ -403,6 +403,8 @@ static int talk_on(struct talk *t)
         if (r == LINE_LEAVING)
             note(t->a, "Ctrl-C again leaves, and so do Ctrl-D and /bye");
         asked_once = r == LINE_LEAVING;
+        if (ending())
+            return EXIT_INTERRUPTED;
         if (r != LINE_TEXT || t->message.n == strspn(t->message.data, " \t\n"))
             continue;
         size_t word = block ? 0 : command_word(t->message.data);

@@ -119,8 +119,10 @@ int cmd_run(args *a)
     status = generate(&r);
     if (status < 0)
         status = generation_newline(&r.g);
-    if (status < 0 && a->session)
-        status = keep(&r);
+    if (a->session && r.g.stop) { /* also where the text could not be written: a terminal may be gone */
+        int kept = keep(&r);
+        status = status < 0 ? kept : status;
+    }
     if (status < 0 && a->json)
         status = report(&r);
     if (status < 0 && a->stats)

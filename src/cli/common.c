@@ -1,8 +1,7 @@
-/* What commands share: errors to exit statuses, signals, which model, where text and ids come from. */
+/* What commands share: errors to exit statuses, which model, where text and ids come from. */
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,42 +59,6 @@ int fail_error(const carat_error *e, bool opening)
     default: break;
     }
     return fail(status, "%s", e->text);
-}
-
-/* ---- signals ---- */
-
-static volatile sig_atomic_t polled, asked, patience = 1;
-
-static void on_interrupt(int signal)
-{
-    (void)signal;
-    if (!polled || asked >= patience)
-        _exit(EXIT_INTERRUPTED); /* nothing half-written is under way: files are renamed into place */
-    asked = asked + 1;
-}
-
-void signals_start(void)
-{
-    struct sigaction sa = {.sa_handler = on_interrupt};
-    sigemptyset(&sa.sa_mask);
-    sa.sa_flags = SA_RESTART;
-    sigaction(SIGINT, &sa, NULL);
-    signal(SIGPIPE, SIG_DFL); /* a reader that has gone ends the program quietly, as it does cat's */
-}
-
-void signals_polled(void) { polled = 1; }
-void signals_between(bool ignored)
-{
-    asked = 0;
-    polled = ignored;
-    patience = ignored ? 3 : 1;
-}
-bool interrupted(void) { return asked != 0; }
-
-bool keep_going(void *arg)
-{
-    (void)arg;
-    return !asked;
 }
 
 /* ---- models ---- */

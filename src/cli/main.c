@@ -109,5 +109,5 @@ int main(int argc, char **argv)
         return status;
     if (a.version)
         return version();
-    return c->run(&a);
+    return signals_end(c->run(&a));
 }

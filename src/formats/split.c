@@ -127,6 +127,17 @@ static ct_status check_first(const ct_tensors *t, const struct split *s, ct_erro
     return CT_OK;
 }
 
+ct_status ct_tensors_check(const ct_tensors *t, ct_error *err)
+{
+    ct_status st = ct_map_check(&t->map, t->path, err);
+    for (size_t i = 0; i < t->n_more && st == CT_OK; i++) {
+        char *path = part_path(t->path, (uint32_t)i + 1, (uint32_t)t->n_more + 1);
+        st = path ? ct_map_check(&t->more[i], path, err) : out_of_memory(t, err);
+        ct_free(path);
+    }
+    return st;
+}
+
 ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err)
 {
     *out = NULL;

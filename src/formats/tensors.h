@@ -65,6 +65,8 @@ ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err);
  * Deterministic. EINVAL names the sizes and types that exist. */
 ct_status ct_synthetic_open(ct_tensors **out, const char *spec, ct_error *err);
 void ct_tensors_close(ct_tensors *t);
+/* EIO if a file of the directory was changed since it was opened: what was read of it may be of no one file. */
+ct_status ct_tensors_check(const ct_tensors *t, ct_error *err);
 
 const char *ct_tensors_path(const ct_tensors *t);   /* as opened, or "synthetic:..." */
 const char *ct_tensors_format(const ct_tensors *t); /* "GGUF v3", "synthetic", ... */

@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const names[FAULT_KINDS] = {"alloc", "map",   "open",   "stat",   "read", "write",
-                                               "sync",  "close", "rename", "thread", "lock", "short"};
+static const char *const names[FAULT_KINDS] = {"alloc",  "map",    "open", "stat",   "read",   "write", "sync", "close",
+                                               "rename", "thread", "lock", "shrink", "vanish", "grow",  "short"};
 
 static atomic_int set_kind = -1;
 static atomic_size_t calls, fail_at;
@@ -104,6 +104,26 @@ static long whole_pages(size_t n)
     return (long)((n + page - 1) / page * page);
 }
 
+/* What others do to a file that is mapped. */
+static void meddle(int fd, size_t n)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, path, sizeof path - 1);
+    int result = 0;
+    if (len < 0)
+        return;
+    path[len] = '\0';
+    if (fails(FAULT_SHRINK))
+        result = truncate(path, (off_t)(n / 2));
+    if (fails(FAULT_GROW))
+        result = truncate(path, (off_t)(n + 1));
+    if (fails(FAULT_VANISH))
+        result = unlink(path);
+    if (result != 0)
+        abort();
+}
+
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
     if (fails_with(flags & MAP_ANONYMOUS ? FAULT_ALLOC : FAULT_MAP, ENOMEM))
@@ -111,6 +131,8 @@ void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
     void *p = __real_mmap(at, n, prot, flags, fd, off);
     if (p != MAP_FAILED)
         atomic_fetch_add(&mapped, whole_pages(n));
+    if (p != MAP_FAILED && !(flags & MAP_ANONYMOUS))
+        meddle(fd, n);
     return p;
 }
 

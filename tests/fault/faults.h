@@ -25,6 +25,9 @@ enum fault_kind {
     FAULT_RENAME, /* rename: EIO                                                       */
     FAULT_THREAD, /* pthread_create: EAGAIN                                            */
     FAULT_LOCK,   /* pthread_mutex_init, pthread_cond_init: ENOMEM                     */
+    FAULT_SHRINK, /* no failure: the n-th file that is mapped is cut to half its length right afterwards */
+    FAULT_VANISH, /* likewise: it is deleted                                           */
+    FAULT_GROW,   /* likewise: a byte is written behind its end                        */
     FAULT_SHORT,  /* read and write move one byte, then a signal comes first (EINTR): no failure at all */
     FAULT_KINDS
 };
