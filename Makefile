@@ -16,12 +16,14 @@ jobs  = $$(getconf _NPROCESSORS_ONLN)
 # $(call configure,folder,options): once; cmake itself notices later changes. What it says matters only if it fails.
 configure = [ -e $(1)/CMakeCache.txt ] || { mkdir -p $(1) && $(cmake) -S . -B $(1) $(ninja) $(2) >$(1)/configure.log 2>&1; } \
             || { cat $(1)/configure.log >&2; rm -f $(1)/CMakeCache.txt; exit 1; }
-# $(call build,folder,more): with progress on a terminal, silently elsewhere (what compilers say is always shown).
-build = $(cmake) --build $(1) -j $(jobs) $(2) $$([ -t 2 ] || [ ! -e $(1)/build.ninja ] || echo -- --quiet) >&2
+# $(call build,folder,more): with progress on a terminal; elsewhere only what compilers say.
+build = if [ -t 2 ]; then $(cmake) --build $(1) -j $(jobs) $(2) >&2; else \
+        said=$$($(cmake) --build $(1) -j $(jobs) $(2) $$([ ! -e $(1)/build.ninja ] || echo -- --quiet) 2>&1); status=$$?; \
+        printf '%s\n' "$$said" | grep -v -e '^-- ' -e '^ninja: no work to do' -e '^$$' >&2; [ $$status = 0 ]; fi
 # Tests were left out if cmocka was missing when the folder was configured: look again.
 find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
 
-.PHONY: all bench test check lint format sanitize coverage install clean distclean help
+.PHONY: all bench test check lint format sanitize coverage deb install clean distclean help
 .NOTPARALLEL:
 
 all: ## build the library and ./carat
@@ -66,11 +68,20 @@ coverage: ## which lines of src/ the tests run, room by room (ARGS="engine api":
 	@scripts/deps build test
 	@scripts/coverage $(ARGS)
 
+deb: ## Debian packages of the program, the library and its headers, in build/deb, and try them
+	@scripts/deps deb
+	@$(call configure,build/deb,-DCARAT_DEBIAN=ON -DCARAT_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr \
+	    -DCMAKE_C_FLAGS_RELEASE="-O3 -DNDEBUG")
+	@$(call build,build/deb)
+	@rm -f build/deb/*.deb; $(cmake) --build build/deb --target package >build/deb/package.log 2>&1 || \
+	    { cat build/deb/package.log >&2; exit 1; }
+	@scripts/check_deb build/deb || [ $$? = 77 ]
+
 install: all ## install under PREFIX (/usr/local), inside DESTDIR
 	@$(cmake) --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built; installed tools and models stay
-	@rm -rf $(BUILD) build/lint build/address* build/thread build/coverage carat
+	@rm -rf $(BUILD) build/lint build/address* build/thread build/coverage build/deb carat
 
 distclean: ## remove everything that git does not know here
 	@rm -rf build carat
