@@ -37,6 +37,13 @@ ct_status ct_kv_types(const char *spec, int32_t *type_k, int32_t *type_v, ct_err
  * buffer far larger than caches. 0 when memory for it cannot be had. */
 double ct_read_bandwidth(ct_pool *pool, double seconds);
 
+/* The same rate at this moment, in about 256 MiB of reading: for pairs of a speed and the bandwidth of the same seconds. create
+ * is NULL when memory for it cannot be had; a reader is used by one thread at a time. */
+typedef struct ct_reader ct_reader;
+ct_reader *ct_reader_create(ct_pool *pool);
+void ct_reader_free(ct_reader *d);
+double ct_reader_now(ct_reader *d, ct_pool *pool);
+
 /* ---- numbers (record.c) ---- */
 
 double ct_median(const double *x, size_t n);             /* 0 for n == 0 */
@@ -67,8 +74,9 @@ typedef struct ct_bench_case {
     int32_t type_k, type_v;
 } ct_bench_case;
 
-/* samples[repeats]: tokens per second of all sequences together, after an untimed warm-up. share[repeats] (nullable): of the
- * bandwidth (decode) or of the int8 rate (prompts); 0 where that is unknown. Ids are a fixed pseudo-random stream. */
+/* samples[repeats]: tokens per second of all sequences together, after an untimed warm-up. share[repeats] (nullable): of the int8
+ * rate (prompts), or of the bandwidth (decode), which is then read again and again while the clock stands: see go(). 0 where
+ * the argument says 0, unknown. Ids are a fixed pseudo-random stream. */
 ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test,
                        const ct_job *job, double *samples, double *share, ct_error *err);
 

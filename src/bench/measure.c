@@ -1,7 +1,8 @@
 /* Speed: fixed lengths (pp, tg) and whole texts as users generate them.
  *
  * Fixed lengths feed a fixed stream of pseudo-random ids, no sampling, one untimed warm-up. The stored depth is fed before the
- * clock starts; between samples the cache is cut back to it. */
+ * clock starts; between samples the cache is cut back to it. Of a decode test the share is taken in pairs: a quarter of a second
+ * of decoding, then, with the clock stopped, a look at the bandwidth. */
 #include "bench/bench.h"
 
 #include <string.h>
@@ -51,6 +52,7 @@ struct fixed {
     ct_batch *b;
     ct_batch_row *rows; /* [max_rows] */
     int32_t max_rows;
+    ct_reader *reader; /* NULL: prompts, or nobody asks for shares */
     ct_error *err;
 };
 
@@ -89,10 +91,25 @@ static ct_status prepare(struct fixed *f)
     return feed_all(f, f->test->depth);
 }
 
-static ct_status go(struct fixed *f, double *seconds)
+/* Bytes that step i of a decode test reads: the weights once and every sequence's cache. */
+static double step_bytes(const struct fixed *f, int32_t i)
+{
+    const ct_bench_case *t = f->test;
+    double weights = (double)f->who->model->decode_bytes;
+    double one = ct_decode_bytes_at(f->who->model, t->type_k, t->type_v, t->depth + i + 1);
+    return weights + t->batch * (one - weights);
+}
+
+#define SLICE_S 0.25 /* of decoding between two looks at the bandwidth, which take a tenth of that */
+
+/* One sample: its seconds, and for decode the share of the bandwidth: bytes read over those that could have been read, by
+ * the mean of the looks before and after each slice. */
+static ct_status go(struct fixed *f, double *seconds, double *share)
 {
     const ct_bench_case *t = f->test;
     ct_status st = CT_OK;
+    double before = f->reader ? ct_reader_now(f->reader, f->who->pool) : 0, done = 0, bytes = 0, could = 0;
+    *seconds = 0;
     uint64_t start = ct_now_ns();
     if (t->prompt > 0)
         st = feed_all(f, t->depth + t->prompt);
@@ -102,8 +119,18 @@ static ct_status go(struct fixed *f, double *seconds)
         st = ct_job_poll(f->job, f->err);
         if (st == CT_OK)
             st = ct_batch_step(f->b, f->rows, t->batch, NULL, NULL, f->err);
+        double slice = f->reader ? ct_seconds_since(start) : 0;
+        bytes += step_bytes(f, i);
+        if (f->reader && (slice >= SLICE_S || i + 1 == t->generate)) {
+            double after = ct_reader_now(f->reader, f->who->pool);
+            could += slice * (before + after) / 2;
+            done += slice;
+            before = after;
+            start = ct_now_ns();
+        }
     }
-    *seconds = ct_seconds_since(start);
+    *seconds = f->reader ? done : ct_seconds_since(start);
+    *share = could > 0 ? bytes / could : 0;
     return st;
 }
 
@@ -125,17 +152,6 @@ static ct_status check_case(const ct_bench_case *t, ct_error *err)
     return CT_OK;
 }
 
-/* Of the machine: a decode step reads the weights once and every sequence's cache; a prompt is arithmetic. */
-static double share_of(const struct fixed *f, double bandwidth, double int8_rate, double seconds)
-{
-    const ct_bench_case *t = f->test;
-    if (t->prompt > 0)
-        return int8_rate > 0 ? t->batch * ct_prompt_ops(f->who->model, t->prompt, t->depth) / seconds / int8_rate : 0;
-    double weights = (double)f->who->model->decode_bytes;
-    double one = ct_decode_bytes_at(f->who->model, t->type_k, t->type_v, t->depth + t->generate / 2);
-    return bandwidth > 0 ? t->generate * (weights + t->batch * (one - weights)) / seconds / bandwidth : 0;
-}
-
 ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate, const ct_bench_case *test,
                        const ct_job *job, double *samples, double *share, ct_error *err)
 {
@@ -145,6 +161,8 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
         return st;
     const char *what = test->prompt > 0 ? "pp" : "tg";
     const int32_t each = test->prompt > 0 ? test->prompt : test->generate;
+    if (test->generate > 0 && share && bandwidth > 0)
+        f.reader = ct_reader_create(who->pool);
     f.max_rows = test->batch > CT_CHUNK ? test->batch : CT_CHUNK;
     ct_batch_options o = {.sequences = test->batch,
                           .context = test->depth + each,
@@ -162,20 +180,23 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
         goto done;
     }
     for (int32_t r = 0; r <= test->repeats && st == CT_OK; r++) { /* 0 is the warm-up */
-        double seconds = 0;
+        double seconds = 0, part = 0;
         ct_job_progress(job, what, r, test->repeats + 1);
         st = prepare(&f);
         if (st == CT_OK)
-            st = go(&f, &seconds);
+            st = go(&f, &seconds, &part);
         if (st != CT_OK || r == 0)
             continue;
         samples[r - 1] = (double)test->batch * each / seconds;
+        if (test->prompt > 0 && int8_rate > 0)
+            part = test->batch * ct_prompt_ops(who->model, test->prompt, test->depth) / seconds / int8_rate;
         if (share)
-            share[r - 1] = share_of(&f, bandwidth, int8_rate, seconds);
+            share[r - 1] = part;
     }
     if (st == CT_OK)
         ct_job_progress(job, what, test->repeats + 1, test->repeats + 1);
 done:
+    ct_reader_free(f.reader);
     ct_free(f.rows);
     ct_batch_free(f.b);
     return st;
