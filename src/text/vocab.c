@@ -423,10 +423,21 @@ static ct_status fill(ct_vocab *v, const struct source *src, ct_error *err)
     return src->scores ? rank_by_score(v, src, err) : ct_pairs_load(v, src->t, src->merges, err);
 }
 
+/* A file without a tokenizer has no keys of it, or says "none", as other engines want it said. */
+static bool has_tokenizer(const ct_tensors *t)
+{
+    ct_str model = {"", 0};
+    if (ct_tensors_kv(t, "tokenizer.ggml.tokens") != NULL)
+        return true;
+    if (ct_tensors_kv(t, "tokenizer.ggml.model") == NULL)
+        return false;
+    return ct_kv_string(t, "tokenizer.ggml.model", &model, NULL) != CT_OK || !ct_str_is(model, "none");
+}
+
 ct_status ct_vocab_create(ct_vocab **out, const ct_tensors *t, ct_error *err)
 {
     *out = NULL;
-    if (ct_tensors_kv(t, "tokenizer.ggml.model") == NULL && ct_tensors_kv(t, "tokenizer.ggml.tokens") == NULL)
+    if (!has_tokenizer(t))
         return CT_OK;
     struct source src;
     ct_status st = source_open(&src, t, err);

@@ -14,7 +14,8 @@
 
 typedef struct ct_vocab ct_vocab; /* immutable; share freely between threads */
 
-/* Reads the vocabulary. *out is NULL with CT_OK when the directory has no tokenizer keys at all (synthetic models).
+/* Reads the vocabulary. *out is NULL with CT_OK when the directory has no tokenizer: no keys of one (synthetic models), or no
+ * tokens and the model "none".
  * Borrows nothing: the directory may be closed afterwards. EFORMAT for wrong types, lengths, ids out of range, duplicate or
  * missing byte pieces; EUNSUPPORTED for tokenizer models that are not Gemma's. */
 ct_status ct_vocab_create(ct_vocab **out, const ct_tensors *t, ct_error *err);

@@ -186,6 +186,20 @@ static void refuses_arrays(void **state)
     }
 }
 
+/* A model "none" without tokens is a file without a tokenizer, not a damaged one. */
+static void knows_none(void **state)
+{
+    (void)state;
+    gguf_writer w;
+    gguf_begin(&w, 3, 32);
+    gguf_kv_string(&w, "general.architecture", "gemma3");
+    gguf_kv_string(&w, "tokenizer.ggml.model", "none");
+    ct_vocab *v = NULL;
+    ct_error err = {0};
+    assert_int_equal(fixture_load(&w, &v, &err), CT_OK);
+    assert_null(v);
+}
+
 /* Every allocation fails once: an error each time, nothing lost, and the next try works. */
 static void survives_short_memory(void **state)
 {
@@ -232,8 +246,13 @@ static void survives_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads),   cmocka_unit_test(none),           cmocka_unit_test(repairs),
-        cmocka_unit_test(refuses), cmocka_unit_test(refuses_arrays), cmocka_unit_test(survives_short_memory),
+        cmocka_unit_test(reads),
+        cmocka_unit_test(none),
+        cmocka_unit_test(repairs),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(refuses_arrays),
+        cmocka_unit_test(knows_none),
+        cmocka_unit_test(survives_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
