@@ -1,9 +1,12 @@
 #!/bin/sh
-# Measures carat and llama.cpp, in turn, on the same file: decode, prompts, time to first token, memory.
+# Measures carat and llama.cpp, in turn, on the same files: decode, prompts, batches, time to first token and memory of the
+# default model; decode and prompts at 1B and 12B. About ten minutes on a quiet machine with two cores.
 #
-#   scripts/measure_peers.sh [-m MODEL] [-t THREADS] [-r REPEATS] [-o RECORD.json] [--alone]
-#       [--perplexity WIKI.test.raw] [--patience S] [--tests tg128,pp512,pp2048]
+#   scripts/measure_peers.sh [-m MODEL] [-t THREADS] [-r REPEATS] [--large-repeats N] [-o RECORD.json] [--alone]
+#       [--cases decode,pp512,...] [--skip 12b,12b-pp64,12b-k] [--perplexity WIKI.test.raw] [--patience S]
 #
+# The cases are listed by --cases help. Those at 1B and 12B need files of noise in the real shapes (0.6, 6.6 and 7.3 GB), which
+# are written once to $CARAT_PEERS_MODELS or ~/.cache/carat/peers-models; 12B needs 16 GB of memory.
 # llama.cpp is llama-cpp-python from PyPI, compiled for this machine (GGML_NATIVE) in a virtual environment of its own:
 # $CARAT_PEERS_VENV where that is set, else build/peers if `scripts/deps peers` made it, else ~/.cache/carat/peers, made now
 # (some minutes, once; needs python3 with venv, a C++ compiler). --alone measures llama.cpp without ours.
@@ -24,13 +27,15 @@ repeats=7
 output=
 perplexity=
 chunks=40
-patience=180
-tests=tg128,pp512,pp2048
+patience=90
+large_repeats=3
+cases=
+skip=
 while [ $# -gt 0 ]; do
     case $1 in
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --alone) carat=; shift; continue ;;
-    -m | -t | -r | -o | --perplexity | --chunks | --patience | --tests) [ $# -gt 1 ] || die "$1 wants a value" ;;
+    -m | -t | -r | -o | --perplexity | --chunks | --patience | --cases | --skip | --large-repeats) [ $# -gt 1 ] || die "$1 wants a value" ;;
     *) die "unknown argument '$1' (see --help)" ;;
     esac
     case $1 in
@@ -41,7 +46,9 @@ while [ $# -gt 0 ]; do
     --perplexity) perplexity=$2 ;;
     --chunks) chunks=$2 ;;
     --patience) patience=$2 ;;
-    --tests) tests=$2 ;;
+    --cases) cases=$2 ;;
+    --skip) skip=$2 ;;
+    --large-repeats) large_repeats=$2 ;;
     esac
     shift 2
 done
@@ -77,7 +84,9 @@ if [ -z "$output" ]; then
     mkdir -p "$root/bench"
     output=$root/bench/$(date +%Y-%m)-${cpu:-$(uname -m)}.json
 fi
-set -- --python "$venv/bin/python" --model "$model" --threads "$threads" --repeats "$repeats" --output "$output" --patience "$patience" --tests "$tests"
+set -- --python "$venv/bin/python" --model "$model" --threads "$threads" --repeats "$repeats" --output "$output" --patience "$patience" \
+    --models "${CARAT_PEERS_MODELS:-$cache/peers-models}" --large-repeats "$large_repeats" --skip "$skip"
+[ -z "$cases" ] || set -- "$@" --cases "$cases"
 [ -z "$carat" ] || set -- "$@" --carat "$carat"
 [ -z "$perplexity" ] || set -- "$@" --perplexity "$perplexity" --chunks "$chunks"
 exec python3 "$here/peers/measure.py" "$@"

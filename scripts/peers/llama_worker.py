@@ -5,7 +5,8 @@ does: no sampler, no Python work per token beyond the call itself, logits of the
 attention and everything else at llama.cpp's defaults, the sliding window's cache at its small size (llama-bench's choice).
 Between requests it waits in a read: its OpenMP threads sleep (measure.py checks that).
 
-Arguments: MODEL THREADS. Requests (stdin):  {"do": "pp", "n": 512}  {"do": "tg", "n": 128}  {"do": "memory"}  {"do": "about"}
+Arguments: MODEL THREADS. Requests (stdin):  {"do": "pp", "n": 512}  {"do": "tg", "n": 128}  {"do": "tb", "n": 64, "seqs": 8}
+{"do": "memory"}  {"do": "about"}
 {"do": "score", "ids": [...], "top": 20}  {"do": "greedy", "ids": [...], "n": 64}  {"do": "tokenize", "text": ...}
 {"do": "ppl", "file": ..., "chunk": 512, "chunks": 40}  {"do": "first", "text": ...}  {"do": "free"}
 """
@@ -46,13 +47,14 @@ class Engine:
         self.vocab = lib.llama_model_get_vocab(self.model)
         self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
 
-    def context(self, n_ctx, outputs=1):
-        """A context of n_ctx positions that can give `outputs` rows of logits; kept for the next request."""
-        key = (n_ctx, outputs)
+    def context(self, n_ctx, outputs=1, seqs=1):
+        """A context of n_ctx positions of seqs sequences that gives `outputs` rows of logits; kept for the next request."""
+        key = (n_ctx, outputs, seqs)
         if key not in self.contexts:
             params = lib.llama_context_default_params()
             params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, min(n_ctx, 512), min(n_ctx, 512)
             params.n_threads = params.n_threads_batch = self.threads
+            params.n_seq_max = seqs
             params.swa_full = False
             params.no_perf = True
             if hasattr(params, "n_outputs_max"):
@@ -145,6 +147,25 @@ def do_tg(e, req):
     return {"tok_s": n / (time.perf_counter() - t)}
 
 
+def do_tb(e, req):
+    """Decode of several sequences at once, one token of each per call; tokens per second of all together."""
+    n, seqs = req["n"], req["seqs"]
+    ctx = e.context(max(n + 2, 256) * seqs, seqs, seqs)
+    batch = lib.llama_batch_init(seqs, 0, 1)
+    batch.n_tokens = seqs
+    t = time.perf_counter()
+    for i in range(n):
+        for q in range(seqs):
+            batch.token[q], batch.pos[q], batch.n_seq_id[q] = (7919 * i + 31 * q) % (e.n_vocab - 1000) + 500, i, 1
+            batch.seq_id[q][0], batch.logits[q] = q, 1
+        if lib.llama_decode(ctx, batch) != 0:
+            raise SystemExit("llama_decode failed")
+        lib.llama_synchronize(ctx)
+    seconds = time.perf_counter() - t
+    lib.llama_batch_free(batch)
+    return {"tok_s": n * seqs / seconds}
+
+
 def do_score(e, req):
     ids, nll, row = req["ids"], 0.0, None
     ctx = e.context(max(len(ids), 512), 512)
@@ -191,7 +212,7 @@ def main():
     t = time.perf_counter()
     e = Engine(path, threads)
     loaded = time.perf_counter() - t
-    do = {"pp": do_pp, "tg": do_tg, "score": do_score, "greedy": do_greedy, "ppl": do_ppl}
+    do = {"pp": do_pp, "tg": do_tg, "tb": do_tb, "score": do_score, "greedy": do_greedy, "ppl": do_ppl}
     for line in sys.stdin:
         req = json.loads(line)
         if req["do"] in do:

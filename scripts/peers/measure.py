@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Measures carat beside llama.cpp on the same file in one run, sample by sample in turn, so that a machine whose speed
-wanders (a shared one does, by a third) is as unkind to one as to the other. Started by ../measure_peers.sh.
+"""Measures carat beside llama.cpp on the same files in one run, sample by sample in turn, so that a machine whose speed
+wanders (a shared one does, by half) is as unkind to one as to the other. Started by ../measure_peers.sh.
 
-Decode (tg128), prompts (pp512, pp2048), start to first token, resident memory; llama.cpp's perplexity on request. Ours runs
-as a user would start it, a process per sample; llama.cpp's process stays, asleep while ours runs: the share of a core that
-it then takes is measured and recorded. Standard library only; writes a markdown table (stdout) and a JSON record.
+The cases are CASES below: decode, prompts, batches, start to first token and memory of the default model, then decode and
+prompts of files of the real shapes at 1B and 12B (make_gguf.py writes them). Ours runs as a user would start it, a process
+per sample; llama.cpp's process stays, asleep while ours runs: the share of a core that it then takes is measured and
+recorded. Standard library only; writes a markdown table (stdout) and a JSON record.
 """
 
 import argparse
+import collections
 import datetime
 import hashlib
 import json
@@ -15,6 +17,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,7 +25,26 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT = "The capital of France is"  # six tokens with <bos>
-TESTS = {"tg128": ("tg", 128), "pp512": ("pp", 512), "pp2048": ("pp", 2048)}
+
+# name; model ("" the default one, else a size and type of make_gguf.py); what carat bench is asked; what the peer is asked
+# (None: it has no such thing); row of the table; what issue 4 asks; the case whose median of ours is the ratio's other side.
+Case = collections.namedtuple("Case", "name model ours theirs row asked beside", defaults=(None,))
+CASES = [
+    Case("decode", "", ["--tg", "128"], {"do": "tg", "n": 128}, "decode, full head", "1.6x or 90 %"),
+    Case("screened", "", ["--tg", "128", "--head", "screened"], None, "decode, screened head", "1.3x full", "decode"),
+    Case("pp512", "", ["--pp", "512"], {"do": "pp", "n": 512}, "prompt of 512", "2x, 40 %"),
+    Case("pp2048", "", ["--pp", "2048"], {"do": "pp", "n": 2048}, "prompt of 2048", "2x, 40 %"),
+    Case("exact512", "", ["--pp", "512", "--exact"], {"do": "pp", "n": 512}, "prompt of 512, `--exact`", "1.2x"),
+    Case("exact2048", "", ["--pp", "2048", "--exact"], {"do": "pp", "n": 2048}, "prompt of 2048, `--exact`", ""),
+    Case("batch8", "", ["--tg", "64", "--batch", "8"], {"do": "tb", "n": 64, "seqs": 8}, "decode of 8 at once", ""),
+    Case("batch8x", "", ["--tg", "64", "--batch", "8"], None, "the same beside one", "4x one", "decode"),
+    Case("1b", "1b:q4_0", ["--tg", "64"], {"do": "tg", "n": 64}, "1B Q4_0, decode", "85 %"),
+    Case("12b", "12b:q4_0", ["--tg", "16"], {"do": "tg", "n": 16}, "12B Q4_0, decode", "85 %"),
+    Case("12b-pp64", "12b:q4_0", ["--pp", "64"], {"do": "pp", "n": 64}, "12B Q4_0, prompt of 64", "20 tok/s, 3.5x"),
+    Case("12b-k", "12b:q4_k_m", ["--tg", "16"], {"do": "tg", "n": 16}, "12B Q4_K_M, decode", "85 %"),
+]
+WHOLE = ["first", "memory"]  # cases of a process from its start
+NAMES = [c.name for c in CASES] + WHOLE
 
 
 def say(text):
@@ -99,26 +121,13 @@ def run_ours(command):
     return json.loads(done.stdout)
 
 
-def ours_speed(args, test):
-    kind, n = TESTS[test]
-    command = [
-        args.carat,
-        "bench",
-        "-m",
-        args.model,
-        "-t",
-        str(args.threads),
-        f"--{kind}",
-        str(n),
-        "--repeats",
-        "1",
-        "--json",
-    ]
+def ours_speed(args, case, model):
+    """(tokens per second, share of the machine, the whole document) of one sample."""
+    command = [args.carat, "bench", "-m", model, "-t", str(args.threads), *case.ours, "--repeats", "1", "--json"]
     doc = run_ours(command)
-    for run in doc["runs"]:
-        if run["test"] == test:
-            return run["tok_s"], run.get("share"), doc
-    sys.exit(f"{' '.join(command)}: no run called {test} in the answer")
+    if len(doc["runs"]) != 1:
+        sys.exit(f"{' '.join(command)}: expected one run in the answer, found {len(doc['runs'])}")
+    return doc["runs"][0]["tok_s"], doc["runs"][0].get("share"), doc
 
 
 def ours_first(args):
@@ -230,168 +239,217 @@ def commit():
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
+def cells(s, digits=1):
+    return [f"{s['median']:.{digits}f}", f"{s['min']:.{digits}f} - {s['max']:.{digits}f}"] if s else ["-", "-"]
+
+
 def table(doc):
     rows = [
-        "| | carat | spread | llama.cpp | spread | carat / llama.cpp |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| tok/s | carat | spread | of the machine | llama.cpp | spread | ratio | asked |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
-    names = {
-        "tg128": "decode, tok/s (128 tokens)",
-        "pp512": "prompt of 512, tok/s",
-        "pp2048": "prompt of 2048, tok/s",
-        "first": "start to first token, s (6 tokens)",
-    }
-    for key, name in names.items():
-        cells, medians = [], []
-        for engine in ("carat", "llama.cpp"):
-            s = doc["results"].get(engine, {}).get(key)
-            digits = 3 if key == "first" else 1
-            medians.append(s["median"] if s else None)
-            cells += (
-                [f"{s['median']:.{digits}f}", f"{s['min']:.{digits}f} - {s['max']:.{digits}f}"]
-                if s
-                else ["-", "-"]
-            )
-        ratio = f"{medians[0] / medians[1]:.2f}" if all(medians) else "-"
-        rows.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
-    memory = []
-    for engine in ("carat", "llama.cpp"):
-        m = doc["results"].get(engine, {}).get("memory")
-        memory += [f"{m['rss_mb']:.0f}", f"peak {m['peak_mb']:.0f}"] if m else ["-", "-"]
-    rows.append(f"| resident memory, MB | {' | '.join(memory)} | |")
-    if "perplexity" in doc["results"]["llama.cpp"]:
-        p = doc["results"]["llama.cpp"]["perplexity"]
-        rows.append(f"| perplexity ({p['tokens']} tokens) | | | {p['ppl']:.4f} | | |")
+    ours, theirs = doc["results"]["carat"], doc["results"]["llama.cpp"]
+    for case in CASES:
+        a, b = ours.get(case.name), theirs.get(case.name)
+        if not a and not b:
+            continue
+        share = f"{100 * a['share']:.0f} %" if a and a.get("share") else "-"
+        other = ours.get(case.beside) if case.beside else b
+        ratio = f"{a['median'] / other['median']:.2f}" if a and other else "-"
+        rows.append(f"| {case.row} | {' | '.join(cells(a) + [share] + cells(b))} | {ratio} | {case.asked} |")
+    a, b = ours.get("first"), theirs.get("first")
+    if a or b:
+        ratio = f"{a['median'] / b['median']:.2f}" if a and b else "-"
+        row = " | ".join(cells(a, 2) + ["-"] + cells(b, 2))
+        rows.append(f"| start to first token, seconds (6 tokens) | {row} | {ratio} | 0.3 |")
+    a, b = ours.get("memory"), theirs.get("memory")
+    if a or b:
+        both = [f"{m['rss_mb']:.0f} | peak {m['peak_mb']:.0f}" if m else "- | -" for m in (a, b)]
+        ratio = f"{a['peak_mb'] * 2**20 / doc['model']['bytes']:.2f}x the file" if a else "-"
+        rows.append(f"| resident memory, MiB | {both[0]} | - | {both[1]} | {ratio} | 1.2x the file |")
+    if "perplexity" in theirs:
+        p = theirs["perplexity"]
+        rows.append(f"| perplexity ({p['tokens']} tokens) | | | | {p['ppl']:.4f} | | | |")
     return "\n".join(rows)
 
 
-def main():
+def model_file(args, spec):
+    """The path of a model of CASES; writes it where it is not there yet. None where the disk has no room."""
+    if spec == "":
+        return args.model
+    path = os.path.join(args.models, spec.replace(":", "-") + ".gguf")
+    if not os.path.exists(path):
+        os.makedirs(args.models, exist_ok=True)
+        room, need = shutil.disk_usage(args.models).free, (8 if spec.startswith("12b") else 1) << 30
+        if room < need:
+            say(f"warning: {spec} left out: {args.models} has {room >> 30} GiB free, {need >> 30} are needed")
+            return None
+        say(f"writing {path} (once)")
+        subprocess.run([sys.executable, os.path.join(HERE, "make_gguf.py"), spec, path], check=True)
+    return path
+
+
+class Run:
+    """Everything that one run gathers."""
+
+    def __init__(self, args):
+        self.args, self.watch = args, Watch(args.patience)
+        self.samples = {"carat": {}, "llama.cpp": {}}
+        self.results = {"carat": {}, "llama.cpp": {}}
+        self.shares, self.idle, self.machine, self.about = {}, [], {}, {}
+
+    def add(self, engine, key, value):
+        self.samples[engine].setdefault(key, []).append(value)
+
+    def ours(self, case, model, llama):
+        cpu, t = llama.cpu_seconds(), time.perf_counter()
+        speed, share, doc = self.watch.take(lambda: ours_speed(self.args, case, model), llama)
+        self.idle.append((llama.cpu_seconds() - cpu) / (time.perf_counter() - t))
+        self.add("carat", case.name, speed)
+        if share:
+            self.shares.setdefault(case.name, []).append(share)
+        self.machine = doc.get("machine", self.machine)
+
+    def theirs(self, case, llama):
+        self.add("llama.cpp", case.name, self.watch.take(lambda: llama.ask(**case.theirs), llama)["tok_s"])
+        time.sleep(0.3)  # OpenMP's threads spin for a moment before they sleep
+
+    def of_model(self, spec, cases, repeats):
+        """All cases of one model, in rounds; the engines take turns in who is first."""
+        model = model_file(self.args, spec)
+        if model is None:
+            return
+        llama = Llama(self.args.python, model, self.args.threads)
+        self.about = llama.ask(do="about")
+        for case in cases:  # pages in, threads up; the contexts are made here, outside the clock
+            if case.theirs:
+                llama.ask(**case.theirs)
+        for i in range(repeats):
+            for case in cases:
+                for engine in ("carat", "llama.cpp") if i % 2 == 0 else ("llama.cpp", "carat"):
+                    if engine == "llama.cpp" and case.theirs:
+                        self.theirs(case, llama)
+                    elif engine == "carat" and self.args.carat:
+                        self.ours(case, model, llama)
+            last = {c.name: [f"{s[c.name][-1]:.1f}" for s in self.samples.values() if c.name in s] for c in cases}
+            say(f"{spec or 'default'} {i + 1} of {repeats}: " + ", ".join(f"{k} {' / '.join(v)}" for k, v in last.items()))
+        if not self.args.carat:
+            time.sleep(1)
+            cpu, t = llama.cpu_seconds(), time.perf_counter()
+            time.sleep(2)
+            self.idle.append((llama.cpu_seconds() - cpu) / (time.perf_counter() - t))
+        if self.args.perplexity and spec == "":
+            ask = {"do": "ppl", "file": self.args.perplexity, "chunk": 512, "chunks": self.args.chunks}
+            self.results["llama.cpp"]["perplexity"] = llama.ask(**ask)
+        llama.close()
+
+    def first(self):
+        for _ in range(self.args.repeats):
+            engine, whole = self.watch.take(lambda: theirs_first(self.args))
+            self.add("llama.cpp", "first", engine)
+            self.add("llama.cpp", "first_with_python", whole)
+            if self.args.carat:
+                self.add("carat", "first", self.watch.take(lambda: ours_first(self.args)))
+
+    def memory(self):
+        llama = Llama(self.args.python, self.args.model, self.args.threads)
+        self.about = llama.ask(do="about")
+        llama.ask(do="first", text=PROMPT)
+        llama.ask(do="tg", n=128)
+        self.results["llama.cpp"]["memory"] = llama.ask(do="memory")
+        llama.close()
+        if self.args.carat:
+            rss, peak = ours_memory(self.args)
+            self.results["carat"]["memory"] = {"rss_mb": rss, "peak_mb": peak}
+
+
+def has_screened(carat):
+    """Whether this build's bench knows the screened head."""
+    done = subprocess.run([carat, "bench", "--help"], capture_output=True, text=True)
+    return bool(re.search(r"--head\b((?!\n +-).)*\bscreened\b", done.stdout, re.S))  # up to the next option
+
+
+def parse():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--carat", help="our program; leave it out to measure llama.cpp alone")
     ap.add_argument("--python", required=True, help="a Python with llama-cpp-python")
     ap.add_argument("--model", required=True)
+    ap.add_argument("--models", required=True, help="folder of the files that make_gguf.py writes")
     ap.add_argument("-t", "--threads", type=int, default=os.cpu_count())
-    ap.add_argument("--repeats", type=int, default=7)
-    ap.add_argument("--tests", default="tg128,pp512,pp2048", help="which of " + ",".join(TESTS))
+    ap.add_argument("--repeats", type=int, default=7, help="samples of the default model")
+    ap.add_argument("--large-repeats", type=int, default=3, help="samples of the other sizes")
+    ap.add_argument("--cases", default=",".join(NAMES), help="which of " + ",".join(NAMES))
+    ap.add_argument("--skip", default="", help="cases to leave out")
     ap.add_argument("--perplexity", metavar="FILE", help="also llama.cpp's perplexity of a text, -c 512")
     ap.add_argument("--chunks", type=int, default=40)
-    ap.add_argument(
-        "--patience", type=float, default=180, help="seconds for taking disturbed samples again; 0: never"
-    )
+    ap.add_argument("--patience", type=float, default=90, help="seconds for taking disturbed samples again; 0: never")
     ap.add_argument("-o", "--output", help="the JSON record")
     args = ap.parse_args()
-    tests = [t for t in args.tests.split(",") if t]
-    unknown = [t for t in tests if t not in TESTS]
-    if unknown or args.repeats < 1:
-        ap.error(f"tests are {', '.join(TESTS)}, found {unknown}; repeats at least 1")
+    wanted, skipped = args.cases.split(","), args.skip.split(",")
+    unknown = [n for n in wanted + skipped if n and n not in NAMES]
+    if unknown or args.repeats < 1 or args.large_repeats < 1:
+        ap.error(f"cases are {', '.join(NAMES)}, found {unknown}; repeats are at least 1")
+    args.wanted = [n for n in wanted if n and n not in skipped]
+    if "screened" in args.wanted and args.carat and not has_screened(args.carat):
+        args.wanted.remove("screened")
+        say("no screened head in this build: left out")
+    return args
 
+
+def main():
+    args = parse()
     load = os.getloadavg()[0]
     if load > 0.5 * args.threads:
         say(f"warning: load average {load:.2f}: something else is running, the figures will wander")
-    samples = {"carat": {}, "llama.cpp": {}}
-    shares, idle, machine = {}, [], {}
+    run = Run(args)
+    start = time.perf_counter()
+    measured = [c for c in CASES if c.name in args.wanted and c.name != "batch8x"]
+    for spec in dict.fromkeys(c.model for c in measured):
+        cases = [c for c in measured if c.model == spec]
+        run.of_model(spec, cases, args.large_repeats if spec else args.repeats)
+        if spec == "" and "first" in args.wanted:
+            run.first()
+    if "first" in args.wanted and not any(c.model == "" for c in measured):
+        run.first()
+    if "memory" in args.wanted:
+        run.memory()
 
-    def add(engine, key, value):
-        samples[engine].setdefault(key, []).append(value)
-
-    watch = Watch(args.patience)
-    llama = Llama(args.python, args.model, args.threads)
-    about = llama.ask(do="about")
-    llama.ask(
-        do="tg", n=128
-    )  # pages in, threads up; the contexts of the tests are made here, outside the clock
-    for test in tests:
-        kind, n = TESTS[test]
-        llama.ask(do=kind, n=n)
-    if args.carat:
-        ours_speed(args, tests[0])
-    for i in range(args.repeats):
-        for test in tests:
-            kind, n = TESTS[test]
-            order = ("carat", "llama.cpp") if (i % 2 == 0) else ("llama.cpp", "carat")
-            for engine in order:
-                if engine == "llama.cpp":
-                    answer = watch.take(lambda: llama.ask(do=kind, n=n), llama)
-                    add(engine, test, answer["tok_s"])
-                    time.sleep(0.3)  # OpenMP's threads spin for a moment before they sleep
-                elif args.carat:
-                    cpu, t = llama.cpu_seconds(), time.perf_counter()
-                    speed, share, doc = watch.take(lambda: ours_speed(args, test), llama)
-                    idle.append((llama.cpu_seconds() - cpu) / (time.perf_counter() - t))
-                    add(engine, test, speed)
-                    if share is not None:
-                        shares.setdefault(test, []).append(share)
-                    if "machine" in doc:
-                        machine = doc["machine"]
-        say(
-            f"round {i + 1} of {args.repeats}: "
-            + ", ".join(
-                f"{t} " + " / ".join(f"{samples[e][t][-1]:.1f}" for e in samples if t in samples[e])
-                for t in tests
-            )
-        )
-    results = {"carat": {}, "llama.cpp": {}}
-    if not args.carat:
-        time.sleep(1)
-        cpu, t = llama.cpu_seconds(), time.perf_counter()
-        time.sleep(2)
-        idle.append((llama.cpu_seconds() - cpu) / (time.perf_counter() - t))
-    if args.perplexity:
-        results["llama.cpp"]["perplexity"] = llama.ask(
-            do="ppl", file=args.perplexity, chunk=512, chunks=args.chunks
-        )
-    llama.close()
-
-    for _ in range(args.repeats):
-        engine, whole = watch.take(lambda: theirs_first(args))
-        add("llama.cpp", "first", engine)
-        add("llama.cpp", "first_with_python", whole)
-        if args.carat:
-            add("carat", "first", watch.take(lambda: ours_first(args)))
-    llama = Llama(args.python, args.model, args.threads)
-    llama.ask(do="first", text=PROMPT)
-    llama.ask(do="tg", n=128)
-    results["llama.cpp"]["memory"] = llama.ask(do="memory")
-    llama.close()
-    if args.carat:
-        rss, peak = ours_memory(args)
-        results["carat"]["memory"] = {"rss_mb": rss, "peak_mb": peak}
-
-    for engine, tests_of in samples.items():
-        results[engine].update({key: summary(values) for key, values in tests_of.items()})
-    for test, values in shares.items():
-        results["carat"][test]["share"] = statistics.median(values)
-    noisy = sum(o > Watch.QUIET for o in watch.others)
+    for engine, cases in run.samples.items():
+        run.results[engine].update({key: summary(values) for key, values in cases.items()})
+    for name, values in run.shares.items():
+        run.results["carat"][name]["share"] = statistics.median(values)
+    if "batch8" in run.results["carat"]:
+        run.results["carat"]["batch8x"] = run.results["carat"]["batch8"]
+    noisy = sum(o > Watch.QUIET for o in run.watch.others)
     if noisy:
-        say(
-            f"warning: {noisy} of {len(watch.others)} samples had a neighbour taking up to {max(watch.others):.2f} cores"
-        )
+        most = max(run.watch.others)
+        say(f"warning: {noisy} of {len(run.watch.others)} samples had a neighbour taking up to {most:.2f} cores")
     doc = {
-        "others_cores": watch.others,
+        "others_cores": run.watch.others,
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "cpu": cpu_name(),
         "threads": args.threads,
         "repeats": args.repeats,
+        "large_repeats": args.large_repeats,
+        "seconds": round(time.perf_counter() - start),
         "system": platform.platform(),
         "load_before": load,
-        "machine": machine,
+        "machine": run.machine,
         "model": {
             "file": os.path.basename(args.model),
             "bytes": os.path.getsize(args.model),
             "sha256": sha256(args.model),
         },
-        "engines": {"llama.cpp": about},
-        "llama_cpu_while_idle": max(idle) if idle else None,
-        "results": results,
+        "engines": {"llama.cpp": run.about},
+        "llama_cpu_while_idle": max(run.idle) if run.idle else None,
+        "results": run.results,
     }
     if args.carat:
         version = subprocess.run([args.carat, "--version"], capture_output=True, text=True)
         doc["engines"]["carat"] = version.stdout.strip()
     if doc["llama_cpu_while_idle"] and doc["llama_cpu_while_idle"] > 0.05:
-        say(
-            f"warning: llama.cpp's process took {doc['llama_cpu_while_idle']:.0%} of a core while it should have slept"
-        )
+        say(f"warning: llama.cpp's process took {doc['llama_cpu_while_idle']:.0%} of a core while it should have slept")
     if args.output:
         with open(args.output + ".part", "w") as f:
             json.dump(doc, f, indent=1)
@@ -399,8 +457,9 @@ def main():
         os.replace(args.output + ".part", args.output)
         say(f"written: {args.output}")
     print(
-        f"{doc['cpu']}, {args.threads} threads, {doc['model']['file']}, medians of {args.repeats}, {doc['date']}, carat "
-        f"{doc['commit']}, llama.cpp {about['version']} (llama-cpp-python {about['bindings']}), samples taken in turn\n"
+        f"{doc['cpu']}, {args.threads} threads, {doc['model']['file']}, medians of {args.repeats} (other sizes "
+        f"{args.large_repeats}), {doc['date']}, carat {doc['commit']}, llama.cpp {run.about.get('version', '')} "
+        f"(llama-cpp-python {run.about.get('bindings', '')}), samples taken in turn, {doc['seconds']} s\n"
     )
     print(table(doc))
 
