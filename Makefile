@@ -7,7 +7,7 @@
 BUILD  ?= build/release
 PREFIX ?= /usr/local
 ARGS   ?=
-SAN    ?= address,undefined
+SAN    ?= address
 
 cmake = $$(if [ -x build/tools/bin/cmake ]; then echo build/tools/bin/cmake; else echo cmake; fi)
 ctest = $$(if [ -x build/tools/bin/ctest ]; then echo build/tools/bin/ctest; else echo ctest; fi)
@@ -58,11 +58,8 @@ format: ## apply .clang-format
 	@scripts/deps lint
 	@scripts/lint --fix
 
-sanitize: ## every test under sanitizers (SAN=thread for the other half)
-	@scripts/deps build test
-	@$(call configure,build/$(SAN),-DCARAT_SANITIZE=$(SAN) -DCMAKE_BUILD_TYPE=Debug)
-	@$(call build,build/$(SAN))
-	@$(ctest) --test-dir build/$(SAN) --output-on-failure -j $(jobs) $(ARGS)
+sanitize: ## every test under the address sanitizer (SAN=thread or valgrind: those; ARGS=--ci: in five minutes)
+	@scripts/sanitize $(ARGS) $(SAN)
 
 coverage: ## which lines of src/ the tests run, room by room (ARGS="engine api": every line of these that was not)
 	@scripts/deps build test
@@ -81,7 +78,7 @@ install: all ## install under PREFIX (/usr/local), inside DESTDIR
 	@$(cmake) --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built; installed tools and models stay
-	@rm -rf $(BUILD) build/lint build/address* build/thread build/coverage build/deb carat
+	@rm -rf $(BUILD) build/lint build/address* build/thread build/valgrind build/coverage build/deb carat
 
 distclean: ## remove everything that git does not know here
 	@rm -rf build carat

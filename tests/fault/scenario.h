@@ -132,12 +132,17 @@ static inline void scenario_all(const scenario *sc, const enum fault_kind *kinds
     uint64_t want, again;
     bool failed;
     size_t told_all = 0;
+    const char *brief = getenv("CARAT_TEST_BRIEF");
+    size_t stride = brief && brief[0] ? 7 : 1;
+    if (stride > 1)
+        print_message("%s: brief, every seventh call only\n", sc->name);
+    least /= stride * 2 - 1;
     scenario_run(sc, FAULT_ALLOC, 0, false, GO_ON, 0, &want, &failed);
     scenario_run(sc, FAULT_ALLOC, 0, false, GO_ON, 0, &again, &failed);
     assert_true(want == again);
     for (size_t k = 0; k < n_kinds; k++) {
         size_t n = 1, told = 0;
-        for (;; n++) {
+        for (;; n += stride) {
             if (!scenario_run(sc, kinds[k], n, false, GO_ON, want, &again, &failed))
                 break;
             told += failed;
@@ -145,8 +150,8 @@ static inline void scenario_all(const scenario *sc, const enum fault_kind *kinds
                 scenario_run(sc, kinds[k], n, true, GIVE_UP, want, &again, &failed);
             scenario_run(sc, kinds[k], n, true, GO_ON, want, &again, &failed);
         }
-        print_message("%s: %zu of %zu failing calls of %s were told, the others borne\n", sc->name, told, n - 1,
-                      fault_name(kinds[k]));
+        print_message("%s: %zu of %zu failing calls of %s were told, the others borne\n", sc->name, told,
+                      (n - 1) / stride, fault_name(kinds[k]));
         told_all += told;
     }
     assert_true(told_all >= least);
