@@ -75,6 +75,9 @@ typedef struct carat_model_options {
     int32_t threads;     /* 0 = physical cores this process may use */
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
     int32_t context;     /* of a session to come: open refuses where its memory would be missing; 0 = any */
+    void (*progress)(void *arg, const char *what, double done,
+                     double total); /* told of the load, by the calling thread */
+    void *arg;                      /* progress's own */
 } carat_model_options;
 
 /* backend "auto", the rest 0. Its strings are static. */
@@ -131,7 +134,8 @@ typedef struct carat_session_options {
     const char *kv;                /* NULL = the backend's default; bf16, f16, f32, q8, q4; or "q8,q4": keys, values */
     bool exact;                    /* prompts take the exact path too */
     bool (*keep_going)(void *arg); /* polled between chunks and tokens; false ends with EINTERRUPTED */
-    void *arg;
+    void (*progress)(void *arg, const char *what, double done, double total); /* told of a prompt, every 512 tokens */
+    void *arg;                                                                /* of both */
     int32_t snapshots; /* copies of the sliding layers for sync; -1 = what half of the cache's memory holds */
 } carat_session_options;
 

@@ -99,8 +99,13 @@ CARAT_API size_t carat_inspection_keys(const carat_inspection *i);
 /* Key n and its value as text (arrays: count and the first few; empty beyond the end), borrowed until the next call. */
 CARAT_API void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const char **value);
 
-typedef struct carat_memory { /* bytes that a session of this context needs */
-    size_t weights, cache_local, cache_global, activations, total;
+typedef struct carat_memory { /* bytes: what opening the model and creating a session of this context reserve */
+    size_t weights;           /* packed; of a synthetic model also the largest tensor, which is made in memory */
+    size_t cache_local;       /* the sliding layers' rings */
+    size_t cache_global;      /* the global layers' pages */
+    size_t snapshots;         /* copies of the rings, as many as a session takes by itself */
+    size_t activations;       /* work space: activations, logits, scratch, history, sampler */
+    size_t total;
 } carat_memory;
 /* What a session of this context (0 = what the model was trained for) and type of cache would need. With the verdict's own code
  * where carat would not run the file; EINVAL for a context or type that no session has. */

@@ -6,7 +6,6 @@
 
 #include "api/internal.h"
 #include "base/system.h"
-#include "engine/batch.h"
 
 enum { SHOWN = 160, FIRST = 6 }; /* bytes of a string, elements of an array that are shown */
 
@@ -224,13 +223,23 @@ carat_status carat_inspection_memory(const carat_inspection *i, int32_t context,
     if (st != CT_OK)
         return ct_api_error(err, st, &e);
     context = context > 0 ? context : i->gemma.cfg.context;
-    ct_batch_options o = {
-        .sequences = 1, .context = context, .chunk = CT_CHUNK, .max_out = 1, .type_k = type_k, .type_v = type_v};
-    size_t need = ct_batch_need(&i->gemma, &o, ct_cores(), &out->cache_local, &out->cache_global, &out->activations);
-    if (need == SIZE_MAX)
+    if (context > i->gemma.cfg.context)
+        return ct_api_error(
+            err,
+            ct_fail(&e, CT_EINVAL, "context",
+                    "expected a context of at most the %d positions the model was trained for, found %d",
+                    i->gemma.cfg.context, context),
+            &e);
+    ct_session_options plain = {.type_k = type_k, .type_v = type_v}, o = plain;
+    o.snapshots = carat_session_options_default().snapshots;
+    size_t rest = 0, without = 0, made = ct_gemma_bytes(i->tensors, i->gemma.backend);
+    size_t need = ct_session_need(&i->gemma, &o, context, ct_cores(), &out->cache_local, &out->cache_global, &rest);
+    ct_session_need(&i->gemma, &plain, context, ct_cores(), NULL, NULL, &without);
+    out->weights = made > 0 ? made : i->gemma.weight_bytes; /* 0: read in place, from the file's own pages */
+    out->snapshots = rest - without;
+    out->activations = without;
+    if (need == SIZE_MAX || !ct_add_ok(out->weights, need, &out->total))
         return ct_api_error(
             err, ct_fail(&e, CT_EINVAL, "context", "a context of %d is more than memory can be", context), &e);
-    out->weights = i->gemma.weight_bytes;
-    out->total = out->weights + out->cache_local + out->cache_global + out->activations;
     return ct_api_error(err, CT_OK, NULL);
 }

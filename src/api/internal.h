@@ -36,6 +36,7 @@ struct carat_session {
     double logprob;
     ct_detok detok;
     bool (*keep_going)(void *arg);
+    void (*progress)(void *arg, const char *what, double done, double total);
     void *arg;
 };
 

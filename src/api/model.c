@@ -106,7 +106,8 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
     if (st == CT_OK)
         st = ct_pool_create(&m->pool, opt->threads, err);
     if (st == CT_OK)
-        st = ct_gemma_load(&m->gemma, m->tensors, b, opt->isa, m->pool, &keep, err);
+        st = ct_gemma_load_told(&m->gemma, m->tensors, b, opt->isa, m->pool, &(ct_tell){opt->progress, opt->arg}, &keep,
+                                err);
     if (st != CT_OK)
         return st;
     m->has_weights = true; /* from here on close frees them */

@@ -38,6 +38,7 @@ carat_status carat_session_create(carat_session **out, carat_model *m, const car
     s->model = m;
     if (opt) {
         s->keep_going = opt->keep_going;
+        s->progress = opt->progress;
         s->arg = opt->arg;
     }
     st = ct_session_create(&s->s, &m->gemma, m->pool, &o, &e);
@@ -77,10 +78,13 @@ static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *
                        "%zu tokens do not fit: the context has %zu, of which %zu are used; try a "
                        "larger context or a shorter prompt",
                        n, context, used);
-    ct_job job = {.keep_going = s->keep_going, .arg = s->arg};
+    ct_job job = {.keep_going = s->keep_going, .progress = s->progress, .arg = s->arg};
     ct_status st = settle(s, err);
-    if (st == CT_OK)
-        st = ct_feed_polled(s->s, ids, n, false, NULL, NULL, &job, err);
+    for (size_t at = 0, now; st == CT_OK && at < n; at += now) {
+        now = n - at < CT_CHUNK ? n - at : CT_CHUNK;
+        st = ct_feed_polled(s->s, ids + at, now, false, NULL, NULL, &job, err);
+        ct_job_progress(&job, "reading the prompt", (double)(at + now), (double)n);
+    }
     if (st == CT_OK)
         ct_session_mark(s->s); /* the next prompt is likely to differ from here on */
     return st;

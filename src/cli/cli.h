@@ -166,10 +166,10 @@ bool use_color(const args *a, int fd);
 /* "241 MiB"; into out[24]. */
 const char *human_bytes(char *out, double bytes);
 
-/* One line on a terminal's stderr that replaces itself; nothing elsewhere, nor with -q. */
+/* A bar on a terminal's stderr that replaces itself, without colours; nothing elsewhere, nor with -q. clear takes it away. */
 typedef struct progress {
     bool on;
-    uint64_t last_ns;
+    uint64_t begun_ns, last_ns;
     char label[64];
     bool drawn;
 } progress;

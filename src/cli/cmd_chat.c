@@ -57,11 +57,13 @@ static int remember_ids(struct talk *t, size_t *n)
 static int take_back(struct talk *t, size_t n)
 {
     carat_error e = {0};
+    carat_status st = CARAT_OK;
     if (n == 0)
         carat_session_reset(t->g.s);
-    else if (carat_session_sync(t->g.s, t->ids, n, &e) != CARAT_OK)
-        return fail_error(&e, false);
-    return -1;
+    else
+        st = carat_session_sync(t->g.s, t->ids, n, &e);
+    progress_clear(&t->g.bar);
+    return st == CARAT_OK ? -1 : fail_error(&e, false);
 }
 
 /* ---- a turn ---- */
@@ -82,6 +84,7 @@ static int feed(struct talk *t)
     }
     carat_status st = carat_session_prompt(t->g.s, t->message.data, t->message.n, t->turns ? CARAT_TURNS : CARAT_RAW,
                                            t->system_due ? t->system : NULL, &e);
+    progress_clear(&t->g.bar);
     if (st == CARAT_ECONTEXT && n == 0)
         return fail(EXIT_FAILED, "the message alone is longer than the context of %d tokens; -c asks for a larger one",
                     carat_session_context(t->g.s));

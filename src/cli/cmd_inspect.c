@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/system.h"
+
 enum { MEMORY_ROWS = 5 };
 
 static int memory_json(buffer *b, const args *a, const carat_inspection *i, int32_t context)
@@ -18,8 +20,10 @@ static int memory_json(buffer *b, const args *a, const carat_inspection *i, int3
     json_uint(b, "weights", mem.weights);
     json_uint(b, "cache_local", mem.cache_local);
     json_uint(b, "cache_global", mem.cache_global);
+    json_uint(b, "snapshots", mem.snapshots);
     json_uint(b, "activations", mem.activations);
     json_uint(b, "total", mem.total);
+    json_uint(b, "available", ct_memory_available());
     json_close(b, '}');
     return -1;
 }
@@ -29,21 +33,26 @@ static int memory_table(buffer *b, const args *a, const carat_inspection *i)
 {
     static const int32_t usual[MEMORY_ROWS] = {2048, 8192, 32768, 65536, 131072};
     const int32_t trained = carat_inspection_info(i)->context;
-    char w[24], l[24], g[24], x[24], t[24];
+    char w[24], l[24], g[24], s[24], x[24], t[24];
     carat_error e = {0};
-    putf(b, "\n%10s  %10s  %12s  %12s  %12s  %10s\n", "context", "weights", "cache local", "cache global",
-         "activations", "total");
+    size_t available = ct_memory_available();
+    putf(b, "\n%10s  %10s  %10s  %12s  %10s  %10s  %10s\n", "context", "weights", "local ring", "global pages",
+         "snapshots", "work space", "total");
     for (int32_t k = 0; k < MEMORY_ROWS; k++) {
         carat_memory mem;
         int32_t context = a->context ? a->context : k + 1 < MEMORY_ROWS && usual[k] < trained ? usual[k] : trained;
         if (carat_inspection_memory(i, context, a->kv, &mem, &e) != CARAT_OK)
             return fail_error(&e, false);
-        putf(b, "%10d  %10s  %12s  %12s  %12s  %10s\n", context, human_bytes(w, (double)mem.weights),
+        putf(b, "%10d  %10s  %10s  %12s  %10s  %10s  %10s%s\n", context, human_bytes(w, (double)mem.weights),
              human_bytes(l, (double)mem.cache_local), human_bytes(g, (double)mem.cache_global),
-             human_bytes(x, (double)mem.activations), human_bytes(t, (double)mem.total));
+             human_bytes(s, (double)mem.snapshots), human_bytes(x, (double)mem.activations),
+             human_bytes(t, (double)mem.total), available > 0 && mem.total > available ? "  more than there is" : "");
         if (context >= trained || a->context)
             break;
     }
+    if (available > 0)
+        putf(b, "\nThis machine has %s available. Caches are reserved at once and taken as they fill.\n",
+             human_bytes(t, (double)available));
     return -1;
 }
 

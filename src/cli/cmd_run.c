@@ -48,6 +48,7 @@ static int feed(struct run *r)
     carat_prompt_form form = r->a->chat ? CARAT_TURNS : r->a->raw ? CARAT_RAW : CARAT_AUTO;
     carat_status st = r->a->ids ? carat_session_feed(r->g.s, r->ids, r->n_ids, &e)
                                 : carat_session_prompt(r->g.s, r->prompt, r->prompt_len, form, r->a->system, &e);
+    progress_clear(&r->g.bar);
     return st == CARAT_OK ? -1 : fail_error(&e, false);
 }
 

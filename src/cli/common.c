@@ -150,7 +150,13 @@ int model_open(const args *a, const char *path, bool vocab_only, carat_model **m
     o.threads = a->threads;
     o.vocab_only = vocab_only;
     o.context = a->kv ? 0 : a->context; /* what another type of cache needs is found out later */
-    if (carat_model_open(m, path, &o, &e) != CARAT_OK)
+    progress p;
+    progress_init(&p, a);
+    o.progress = progress_show;
+    o.arg = &p;
+    carat_status st = carat_model_open(m, path, &o, &e);
+    progress_clear(&p);
+    if (st != CARAT_OK)
         return fail_error(&e, true);
     carat_model_get_info(*m, &info);
     for (int32_t i = 0; i < info.n_warnings && !vocab_only; i++)

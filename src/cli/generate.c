@@ -109,6 +109,9 @@ int generation_session(generation *g)
     o.kv = g->a->kv;
     o.exact = g->a->exact;
     o.keep_going = keep_going;
+    o.progress = progress_show;
+    o.arg = &g->bar;
+    progress_init(&g->bar, g->a);
     return carat_session_create(&g->s, g->m, &o, &e) == CARAT_OK ? -1 : fail_error(&e, false);
 }
 

@@ -6,6 +6,7 @@
 
 typedef struct generation {
     const args *a;
+    progress bar; /* of a long prompt: whoever feeds one clears it */
     carat_model *m;
     carat_session *s;
     carat_model_info info;

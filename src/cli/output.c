@@ -239,17 +239,30 @@ const char *human_bytes(char *out, double bytes)
     return out;
 }
 
-void progress_init(progress *p, const args *a) { *p = (progress){.on = !a->quiet && isatty(STDERR_FILENO)}; }
+void progress_init(progress *p, const args *a)
+{
+    const char *term = getenv("TERM");
+    bool able = term && term[0] && strcmp(term, "dumb") != 0; /* or it could not take the line away again */
+    *p = (progress){.on = able && !a->quiet && isatty(STDERR_FILENO), .begun_ns = ct_now_ns()};
+}
 
+/* What is over in a moment needs no bar; later ten times a second is enough, and costs nothing. */
 void progress_show(void *arg, const char *what, double done, double total)
 {
+    enum { WIDTH = 24 };
+    static const char full[] = "########################";
     progress *p = arg;
     uint64_t now = ct_now_ns();
-    if (!p->on || now - p->last_ns < 100000000u) /* ten times a second is enough, and costs nothing */
+    if (p == NULL || !p->on || now - p->begun_ns < 300000000u || now - p->last_ns < 100000000u)
         return;
     p->last_ns = now;
     p->drawn = true;
-    fprintf(stderr, "\r\033[K%s%s%s %.0f/%.0f", p->label, p->label[0] ? ": " : "", what, done, total);
+    int n = total > 0 && done < total ? (int)(done / total * WIDTH) : WIDTH;
+    fprintf(stderr, "\r%s%s%s [%-*.*s] ", p->label, p->label[0] ? ": " : "", what, WIDTH, n, full);
+    if (total > 1e6) /* bytes */
+        fprintf(stderr, "%.0f %%\033[K", done / total * 100);
+    else
+        fprintf(stderr, "%.0f/%.0f\033[K", done, total);
     fflush(stderr);
 }
 

@@ -29,11 +29,20 @@ typedef struct ct_gemma {
     uint64_t parameters; /* elements of all tensors that are used */
 } ct_gemma;
 
+/* How far a load is: done and total in bytes of the file's tensors. NULL fn: nobody wants to know. */
+typedef struct ct_tell {
+    void (*fn)(void *arg, const char *what, double done, double total);
+    void *arg;
+} ct_tell;
+
 /* Loads all weights onto a backend (isa NULL = best). Tensors are packed one by one and their file pages given back; the
  * directory must outlive the model only if *needs_tensors is set. ENOTFOUND for a missing tensor, EFORMAT for a wrong shape,
  * EUNSUPPORTED for a weight type the backend lacks, ENUMERIC for NaN or infinity in a norm weight or a block scale. */
 ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
                         bool *needs_tensors, ct_error *err);
+/* The same, telling after every tensor, on the calling thread. */
+ct_status ct_gemma_load_told(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
+                             const ct_tell *tell, bool *needs_tensors, ct_error *err);
 void ct_gemma_free(ct_gemma *m);
 /* Bytes of memory that loading t onto b takes, from the directory alone: packed weights, and the largest tensor where they are
  * made in memory. 0 for a backend that reads them in place; SIZE_MAX if that overflows. */

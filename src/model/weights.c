@@ -13,6 +13,8 @@ struct load {
     ct_tensors *t;
     ct_pool *pool;
     bool needs_tensors;
+    ct_tell tell;
+    double done, total; /* bytes of tensors */
 };
 
 static ct_weight *field_of(const ct_gemma *m, const ct_name *n, int32_t layer)
@@ -126,6 +128,9 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
         ct_tensor_forget(l->t, tensor);
     m->weight_bytes += bytes;
     m->parameters += tensor->n_elems;
+    l->done += (double)tensor->bytes;
+    if (l->tell.fn)
+        l->tell.fn(l->tell.arg, "loading", l->done, l->total);
     m->decode_bytes += bytes;
     return CT_OK;
 }
@@ -171,7 +176,13 @@ static ct_status lay_out(struct load *l, ct_error *err)
 ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
                         bool *needs_tensors, ct_error *err)
 {
-    struct load l = {.m = m, .t = t, .pool = pool};
+    return ct_gemma_load_told(m, t, b, isa, pool, &(ct_tell){NULL, NULL}, needs_tensors, err);
+}
+
+ct_status ct_gemma_load_told(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
+                             const ct_tell *tell, bool *needs_tensors, ct_error *err)
+{
+    struct load l = {.m = m, .t = t, .pool = pool, .tell = *tell};
     *m = (ct_gemma){.backend = b};
     *needs_tensors = false;
     ct_status st = ct_config_read(&m->cfg, t, err);
@@ -192,6 +203,8 @@ ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const c
     }
     if ((st = lay_out(&l, err)) != CT_OK)
         goto done;
+    for (size_t i = 0; i < ct_tensors_count(t); i++)
+        l.total += (double)ct_tensors_at(t, i)->bytes;
     const ct_name *n;
     size_t used = 0;
     for (size_t i = 0; (n = ct_name_at(i)) != NULL; i++)
