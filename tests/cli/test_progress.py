@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Bars while a model is loaded and a long prompt is read: on a terminal's stderr, gone when the text comes; nowhere else.
+"""Bars while a model is fetched or loaded and a long prompt is read: on a terminal's stderr, gone when the text comes; nowhere else.
 
     test_progress.py PROGRAM
 """
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.abspath("carat")
@@ -15,11 +17,11 @@ PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.abspath
 WORDS = ["run", "synthetic:270m:q4_0", "--ids", " ".join(["2"] + ["818"] * 1099), "-n", "2", "--temp", "0", "-c", "2048"]
 
 
-def on_a_terminal(*words, **env):
-    """What comes on stdout (a pipe) and on stderr (a terminal)."""
+def on_a_terminal(*words, program=(PROGRAM, *WORDS), **env):
+    """Exit status, and what comes on stdout (a pipe) and on stderr (a terminal)."""
     master, slave = pty.openpty()
     full = dict(os.environ, **dict({"TERM": "xterm"}, **env))
-    p = subprocess.Popen([PROGRAM, *WORDS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, env=full)
+    p = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, env=full)
     os.close(slave)
     seen = b""
     while True:
@@ -57,6 +59,29 @@ class Progress(unittest.TestCase):
         r = subprocess.run([PROGRAM, *WORDS], capture_output=True, text=True, timeout=600)
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         self.assertRegex(r.stdout, r"^\d+ \d+\n$")
+
+
+class Fetch(unittest.TestCase):
+    """The package client draws the bar of a fetch: it is asked to on a terminal, and to be silent elsewhere."""
+
+    def test_the_client_is_told(self):
+        folder = tempfile.mkdtemp(prefix="carat-progress-")
+        client = os.path.join(folder, "client")
+        with open(client, "w", encoding="ascii") as f:
+            f.write('echo "$@" > %s/asked\nexit 1\n' % folder)
+        env = {"CARAT_PIP": "sh " + client, "XDG_CACHE_HOME": folder}
+        fetch = [sys.executable, "scripts/fetch-model"]
+        for terminal in (True, False):
+            if terminal:
+                status = on_a_terminal(program=fetch, **env)[0]
+            else:
+                status = subprocess.run(fetch, capture_output=True, timeout=600, env=dict(os.environ, **env)).returncode
+            self.assertEqual(status, 1)
+            with open(os.path.join(folder, "asked"), encoding="ascii") as f:
+                asked = f.read()
+            self.assertIn("--progress-bar " + ("on" if terminal else "off"), asked)
+            self.assertEqual("--quiet" in asked, not terminal)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
