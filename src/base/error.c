@@ -1,8 +1,21 @@
 /* Errors as sentences: the only place that formats one. See error.h for what a sentence must say. */
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Names in a sentence may come from a file that means harm: no control character, of ASCII or C1, may reach a terminal. */
+static void disarm(char *s)
+{
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+        if (p[0] < 0x20 || p[0] == 0x7f || c1)
+            p[0] = '?';
+        if (c1)
+            p[1] = '?';
+    }
+}
 
 ct_status ct_fail(ct_error *err, ct_status code, const char *where, const char *fmt, ...)
 {
@@ -16,6 +29,8 @@ ct_status ct_fail(ct_error *err, ct_status code, const char *where, const char *
     va_end(ap);
     if (n >= (int)sizeof err->text)
         memcpy(err->text + sizeof err->text - 4, "...", 4); /* a cut sentence shows that it is cut */
+    disarm(err->where);
+    disarm(err->text);
     return code;
 }
 

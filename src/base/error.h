@@ -31,7 +31,8 @@ typedef struct ct_error {
     char text[CT_ERROR_TEXT];   /* the sentence, NUL-terminated, cut with an ellipsis if too long  */
 } ct_error;
 
-/* Fills *err (when not NULL) and returns code, so that `return ct_fail(...)` reads well. `where` may be NULL. */
+/* Fills *err (when not NULL) and returns code, so that `return ct_fail(...)` reads well. `where` may be NULL. Control characters
+ * become question marks. */
 ct_status ct_fail(ct_error *err, ct_status code, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -72,14 +72,14 @@ ct_status ct_map_check(const ct_map *m, const char *path, ct_error *err)
 
 void ct_map_close(ct_map *m)
 {
-    if (m->data)
+    if (m->data && !m->borrowed)
         munmap((void *)(uintptr_t)m->data, m->size);
     *m = (ct_map){0};
 }
 
 void ct_map_forget(const ct_map *m, size_t off, size_t size)
 {
-    if (m->data == NULL || off >= m->size)
+    if (m->data == NULL || m->borrowed || off >= m->size)
         return;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t end = size > m->size - off ? m->size : off + size;

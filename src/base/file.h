@@ -17,10 +17,16 @@ typedef struct ct_map {
     size_t size;
     uint64_t device, inode;
     int64_t changed_ns; /* when its content last changed */
+    bool borrowed;      /* the caller's memory: neither unmapped nor given back */
 } ct_map;
 
 /* Maps a regular file. EIO or ENOTFOUND with the system's reason. close accepts a zeroed map. */
 ct_status ct_map_open(ct_map *m, const char *path, ct_error *err);
+/* Memory of the caller's in place of a file: it must outlive the map. */
+static inline ct_map ct_map_borrow(const void *data, size_t size)
+{
+    return (ct_map){.data = data, .size = size, .borrowed = true};
+}
 void ct_map_close(ct_map *m);
 
 /* EIO if the file at path is still the one that was mapped, and its size or time of change is another: what was read may be of

@@ -29,9 +29,14 @@ void *ct_pages_alloc(size_t bytes, bool huge);
 void ct_pages_free(void *p, size_t bytes);
 
 /* Accounting and fault injection, process-wide and thread-safe. ct_mem_calls counts allocations since the start;
- * ct_mem_fail_at(n) makes the n-th allocation from now (1-based) and only that one fail; 0 turns it off. */
+ * ct_mem_fail_at(n) makes the n-th allocation from now (1-based) and only that one fail; 0 turns it off. ct_mem_live is
+ * the bytes that are allocated now (of large blocks: reserved, touched or not), ct_mem_peak the most of them since
+ * ct_mem_peak_reset. */
 size_t ct_mem_calls(void);
 void ct_mem_fail_at(size_t n);
+size_t ct_mem_live(void);
+size_t ct_mem_peak(void);
+void ct_mem_peak_reset(void);
 
 /* An arena: one block, bump allocation at 64-byte alignment, reset at once. init takes the block; alloc returns NULL when
  * it is full (sizes are computed beforehand, so that is a bug of ours, not an event). One thread at a time. */
