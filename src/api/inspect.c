@@ -180,8 +180,8 @@ void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const
              kv->key.data);
     i->value[0] = '\0';
     size_t size = 0, at = 0;
-    if (kv->type == CT_KV_STRING && kv->strings) {
-        put_string(i, 0, kv->strings[0], SHOWN);
+    if (kv->type == CT_KV_STRING) {
+        put_string(i, 0, ct_kv_str(kv, 0), SHOWN);
     } else if (kv->type == CT_KV_ARRAY) {
         char head[64];
         snprintf(head, sizeof head, "%" PRIu64 " of [", kv->count);
@@ -189,15 +189,15 @@ void carat_inspection_key(carat_inspection *i, size_t n, const char **key, const
         const uint8_t *p = kv->data;
         for (uint64_t k = 0; k < kv->count && k < FIRST; k++) {
             at = k > 0 ? put(i, at, ", ", 2) : at;
-            if (kv->strings) {
-                at = put_string(i, at, kv->strings[k], 32);
+            if (kv->spans) {
+                at = put_string(i, at, ct_kv_str(kv, k), 32);
             } else {
                 at = put_number(i, at, kv->elem_type, p, &size);
                 p += size;
             }
         }
         put(i, at, kv->count > FIRST ? ", ...]" : "]", kv->count > FIRST ? 6 : 1);
-    } else if (kv->type != CT_KV_STRING) {
+    } else {
         put_number(i, 0, kv->type, kv->data, &size);
     }
     if (key)

@@ -8,10 +8,11 @@
 #include "base/file.h"
 #include "formats/tensors.h"
 
-struct kv_entry {
-    ct_kv_pair pair;
-    ct_str one; /* what pair.strings points at when the value is a single string */
-};
+/* What a directory may hold at most. Gemma 3 27B has 808 tensors, its vision tower 440 more, and some forty keys; with these
+ * limits, whatever a file claims, a directory takes no more memory than half the file and CT_DIRECTORY_BYTES. */
+#define CT_MAX_KEYS 65536
+#define CT_MAX_TENSORS 65536
+#define CT_DIRECTORY_BYTES ((size_t)16 << 20)
 
 /* What a directory without a file behind it does for its bytes; all NULL for a mapped file. */
 struct tensors_source {
@@ -29,7 +30,7 @@ struct ct_tensors {
     size_t n_more;
     ct_tensor *tensors;
     size_t n_tensors, room_tensors;
-    struct kv_entry *kv;
+    ct_kv_pair *kv;
     size_t n_kv, room_kv;
     uint32_t *tensors_by_name, *kv_by_name; /* [n_tensors], [n_kv]: indices in order of the names */
     struct tensors_source source;
@@ -39,10 +40,10 @@ struct ct_tensors {
 /* Each is NULL or false when out of memory. A pushed entry is zeroed; pointers to entries last until the next push. */
 ct_tensors *ct_tensors_new(const char *path, const char *format);
 ct_tensor *ct_tensors_push(ct_tensors *t);
-struct kv_entry *ct_kv_push(ct_tensors *t);
+ct_kv_pair *ct_kv_push(ct_tensors *t);
 
-/* One GGUF file, and nothing of the others where it is a part of a split model. */
-ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_error *err);
+/* One GGUF file, and nothing of the others where it is a part of a split model. The map goes to the directory, or is closed. */
+ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_map map, ct_error *err);
 
 /* Makes the look-ups, after the last push. EFORMAT names a key or tensor that occurs twice. */
 ct_status ct_tensors_index(ct_tensors *t, ct_error *err);

@@ -78,24 +78,34 @@ static ct_status check_bools(const struct reader *r, const uint8_t *p, size_t n,
     return CT_OK;
 }
 
-/* An array of strings is walked twice: once to prove that all are there, then to note where. */
+/* An array of strings is walked twice: once to prove that all are there, then to note where. What is noted is measured in the
+ * second walk, too: should the file change under us, it still lies inside. */
 static ct_status read_strings(struct reader *r, ct_kv_pair *kv)
 {
     size_t start = r->at;
+    char quote[CT_QUOTE];
     ct_str s;
     for (uint64_t i = 0; i < kv->count; i++) {
         ct_status st = read_string(r, &s, "a string of an array");
         if (st != CT_OK)
             return st;
     }
-    ct_str *all = ct_calloc((size_t)kv->count, sizeof *all); /* count * 8 bytes were just found in the file */
+    if (r->at - start > UINT32_MAX)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s': expected less than 4 GiB in the array '%s', found %zu bytes", ct_path_tail(r->path),
+                       ct_quote(quote, kv->key), r->at - start);
+    ct_span *all = ct_calloc((size_t)kv->count, sizeof *all); /* count * 8 bytes were just found in the file */
     if (all == NULL)
         return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the %llu strings of an array in '%s'",
                        (unsigned long long)kv->count, ct_path_tail(r->path));
+    kv->spans = all;
     r->at = start;
-    for (uint64_t i = 0; i < kv->count; i++)
-        read_string(r, &all[i], "a string of an array"); /* proved above */
-    kv->strings = all;
+    for (uint64_t i = 0; i < kv->count; i++) {
+        ct_status st = read_string(r, &s, "a string of an array");
+        if (st != CT_OK)
+            return st;
+        all[i] = (ct_span){(uint32_t)((const uint8_t *)s.data - kv->data), (uint32_t)s.len};
+    }
     return CT_OK;
 }
 
@@ -134,11 +144,11 @@ static ct_status read_array(struct reader *r, ct_kv_pair *kv)
 static ct_status read_kv(struct reader *r, ct_tensors *t)
 {
     char quote[CT_QUOTE];
-    struct kv_entry *e = ct_kv_push(t);
-    if (e == NULL)
+    ct_kv_pair *kv = ct_kv_push(t);
+    if (kv == NULL)
         return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the metadata of '%s'", ct_path_tail(r->path));
     uint64_t type;
-    ct_status st = read_name(r, &e->pair.key, KEY_MAX, "a metadata key");
+    ct_status st = read_name(r, &kv->key, KEY_MAX, "a metadata key");
     if (st == CT_OK)
         st = read_uint(r, 4, &type, "the type of a metadata value");
     if (st != CT_OK)
@@ -146,21 +156,23 @@ static ct_status read_kv(struct reader *r, ct_tensors *t)
     if (type > CT_KV_F64)
         return ct_fail(r->err, CT_EFORMAT, r->path,
                        "'%s' is damaged: expected a value type of 0 to 12 for the key '%s', found %llu",
-                       ct_path_tail(r->path), ct_quote(quote, e->pair.key), (unsigned long long)type);
-    e->pair.type = (ct_kv_type)type;
+                       ct_path_tail(r->path), ct_quote(quote, kv->key), (unsigned long long)type);
+    kv->type = (ct_kv_type)type;
     if (type == CT_KV_ARRAY)
-        return read_array(r, &e->pair);
+        return read_array(r, kv);
     if (type == CT_KV_STRING) {
-        st = read_string(r, &e->one, "a metadata string");
-        e->pair.data = (const uint8_t *)e->one.data;
+        ct_str s = {NULL, 0};
+        st = read_string(r, &s, "a metadata string");
+        kv->data = (const uint8_t *)s.data;
+        kv->len = s.len;
         return st;
     }
-    size_t bytes = ct_kv_type_bytes(e->pair.type);
+    size_t bytes = ct_kv_type_bytes(kv->type);
     if (r->size - r->at < bytes)
         return damaged_short(r, bytes, "a metadata value");
-    e->pair.data = r->data + r->at;
+    kv->data = r->data + r->at;
     r->at += bytes;
-    return type == CT_KV_BOOL ? check_bools(r, e->pair.data, 1, e->pair.key) : CT_OK;
+    return type == CT_KV_BOOL ? check_bools(r, kv->data, 1, kv->key) : CT_OK;
 }
 
 /* Name, shape, type and size of one tensor; the offset goes to *offset, still unproved. */
@@ -327,13 +339,16 @@ static ct_status read_head(struct reader *r, const char **format)
     return CT_OK;
 }
 
-static ct_status check_count(const struct reader *r, uint64_t n, size_t each, const char *what)
+static ct_status check_count(const struct reader *r, uint64_t n, size_t each, uint64_t most, const char *what)
 {
-    if (n <= (r->size - r->at) / each)
-        return CT_OK;
-    return ct_fail(r->err, CT_EFORMAT, r->path,
-                   "'%s' is truncated or damaged: it claims %llu %s, found %zu bytes for them; download it again",
-                   ct_path_tail(r->path), (unsigned long long)n, what, r->size - r->at);
+    if (n > (r->size - r->at) / each)
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is truncated or damaged: it claims %llu %s, found %zu bytes for them; download it again",
+                       ct_path_tail(r->path), (unsigned long long)n, what, r->size - r->at);
+    if (n > most)
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path, "'%s': expected at most %llu %s, found %llu: not a Gemma 3",
+                       ct_path_tail(r->path), (unsigned long long)most, what, (unsigned long long)n);
+    return CT_OK;
 }
 
 /* What has to be known of the metadata before the tensors can be read. */
@@ -351,7 +366,7 @@ static ct_status check_metadata(const struct reader *r, const ct_tensors *t, siz
     return CT_OK;
 }
 
-ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_error *err)
+ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_map map, ct_error *err)
 {
     *out = NULL;
     uint64_t *offsets = NULL;
@@ -359,21 +374,22 @@ ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_error *err)
     uint64_t n_tensors, n_kv;
     ct_status st;
     ct_tensors *t = ct_tensors_new(path, "GGUF");
-    if (t == NULL)
+    if (t == NULL) {
+        ct_map_close(&map);
         return ct_fail(err, CT_ENOMEM, path, "out of memory while opening '%s'", ct_path_tail(path));
-    if ((st = ct_map_open(&t->map, path, err)) != CT_OK)
-        goto done;
-    t->file_bytes = t->map.size;
+    }
+    t->map = map;
+    t->file_bytes = map.size;
     struct reader r = {.data = t->map.data, .size = t->map.size, .path = t->path, .err = err};
     if ((st = read_head(&r, &t->format)) != CT_OK || (st = read_uint(&r, 8, &n_tensors, "the tensor count")) != CT_OK ||
         (st = read_uint(&r, 8, &n_kv, "the metadata count")) != CT_OK ||
-        (st = check_count(&r, n_kv, KV_MIN_BYTES, "metadata keys")) != CT_OK)
+        (st = check_count(&r, n_kv, KV_MIN_BYTES, CT_MAX_KEYS, "metadata keys")) != CT_OK)
         goto done;
     for (uint64_t i = 0; i < n_kv; i++)
         if ((st = read_kv(&r, t)) != CT_OK)
             goto done;
     if ((st = ct_tensors_index(t, err)) != CT_OK || (st = check_metadata(&r, t, &alignment)) != CT_OK ||
-        (st = check_count(&r, n_tensors, TENSOR_MIN_BYTES, "tensors")) != CT_OK)
+        (st = check_count(&r, n_tensors, TENSOR_MIN_BYTES, CT_MAX_TENSORS, "tensors")) != CT_OK)
         goto done;
     for (uint64_t i = 0; i < n_tensors; i++) {
         if (i == room) {

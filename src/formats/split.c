@@ -55,10 +55,21 @@ static ct_status out_of_memory(const ct_tensors *t, ct_error *err)
     return ct_fail(err, CT_ENOMEM, t->path, "out of memory for the parts of '%s'", ct_path_tail(t->path));
 }
 
+static ct_status map_and_read(ct_tensors **out, const char *path, ct_error *err)
+{
+    ct_map map;
+    ct_status st = ct_map_open(&map, path, err);
+    return st != CT_OK ? st : ct_gguf_read(out, path, map, err);
+}
+
 /* Moves tensors and mapping of a part behind those of t. */
 static ct_status join(ct_tensors *t, ct_tensors *part, ct_error *err)
 {
     size_t bytes;
+    if (part->n_tensors > CT_MAX_TENSORS - t->n_tensors)
+        return ct_fail(err, CT_EUNSUPPORTED, part->path,
+                       "'%s': expected at most %d tensors in all parts, found more: not a Gemma 3",
+                       ct_path_tail(part->path), CT_MAX_TENSORS);
     ct_map *maps = ct_mul_ok(t->n_more + 1, sizeof *maps, &bytes) ? ct_realloc(t->more, bytes) : NULL;
     if (maps == NULL)
         return out_of_memory(t, err);
@@ -91,7 +102,7 @@ static ct_status add_part(ct_tensors *t, uint32_t no, const struct split *s, ct_
                      ct_path_tail(t->path), s->count, no + 1, ending(end, no, s->count));
         goto done;
     }
-    if ((st = ct_gguf_read(&part, path, err)) != CT_OK || (st = read_split(part, &found, err)) != CT_OK)
+    if ((st = map_and_read(&part, path, err)) != CT_OK || (st = read_split(part, &found, err)) != CT_OK)
         goto done;
     if (found.no != no || found.count != s->count) {
         st = ct_fail(err, CT_EFORMAT, path,
@@ -138,12 +149,30 @@ ct_status ct_tensors_check(const ct_tensors *t, ct_error *err)
     return st;
 }
 
+ct_status ct_gguf_open_memory(ct_tensors **out, const char *name, const void *data, size_t size, ct_error *err)
+{
+    *out = NULL;
+    ct_tensors *t = NULL;
+    struct split s;
+    ct_status st = ct_gguf_read(&t, name, ct_map_borrow(data, size), err);
+    if (st == CT_OK && (st = read_split(t, &s, err)) == CT_OK && s.count > 1)
+        st = ct_fail(err, CT_EUNSUPPORTED, name,
+                     "expected a whole model in memory, found part %u of %u: open the files instead", s.no + 1,
+                     s.count);
+    if (st == CT_OK) {
+        *out = t;
+        t = NULL;
+    }
+    ct_tensors_close(t);
+    return st;
+}
+
 ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err)
 {
     *out = NULL;
     ct_tensors *t = NULL;
     struct split s;
-    ct_status st = ct_gguf_read(&t, path, err);
+    ct_status st = map_and_read(&t, path, err);
     if (st != CT_OK || (st = read_split(t, &s, err)) != CT_OK)
         goto done;
     if (s.count > 1) {

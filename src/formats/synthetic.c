@@ -110,16 +110,16 @@ static void synthetic_close(ct_tensors *t)
 static bool put(ct_tensors *t, const char *key, ct_kv_type type, const void *value, size_t bytes)
 {
     struct synthetic *s = t->made;
-    struct kv_entry *e = ct_kv_push(t);
-    if (e == NULL || bytes > VALUES_ROOM - s->n_values)
+    ct_kv_pair *kv = ct_kv_push(t);
+    if (kv == NULL || bytes > VALUES_ROOM - s->n_values)
         return false;
     uint8_t *at = s->values + s->n_values;
     memcpy(at, value, bytes);
     s->n_values += bytes;
-    e->pair.key = (ct_str){key, strlen(key)};
-    e->pair.type = type;
-    e->pair.data = at;
-    e->one = (ct_str){(const char *)at, bytes};
+    kv->key = (ct_str){key, strlen(key)};
+    kv->type = type;
+    kv->data = at;
+    kv->len = type == CT_KV_STRING ? bytes : 0;
     return true;
 }
 

@@ -30,8 +30,7 @@ void ct_tensors_close(ct_tensors *t)
     if (t->source.close)
         t->source.close(t);
     for (size_t i = 0; i < t->n_kv; i++)
-        if (t->kv[i].pair.type == CT_KV_ARRAY)
-            ct_free((void *)(uintptr_t)t->kv[i].pair.strings);
+        ct_free((void *)(uintptr_t)t->kv[i].spans);
     ct_free(t->kv);
     ct_free(t->tensors);
     ct_free(t->kv_by_name);
@@ -50,9 +49,7 @@ static bool grow(void **array, size_t *room, size_t n, size_t size)
     if (n < *room)
         return true;
     size_t bigger = *room ? *room * 2 : 64, bytes;
-    if (bigger > UINT32_MAX || !ct_mul_ok(bigger, size, &bytes))
-        return false; /* the indices are 32 bits wide */
-    void *p = ct_realloc(*array, bytes);
+    void *p = ct_mul_ok(bigger, size, &bytes) ? ct_realloc(*array, bytes) : NULL;
     if (p == NULL)
         return false;
     *array = p;
@@ -70,13 +67,13 @@ ct_tensor *ct_tensors_push(ct_tensors *t)
     return &t->tensors[t->n_tensors++];
 }
 
-struct kv_entry *ct_kv_push(ct_tensors *t)
+ct_kv_pair *ct_kv_push(ct_tensors *t)
 {
     void *p = t->kv;
     if (!grow(&p, &t->room_kv, t->n_kv, sizeof *t->kv))
         return NULL;
     t->kv = p;
-    t->kv[t->n_kv] = (struct kv_entry){.pair = {.count = 1}};
+    t->kv[t->n_kv] = (ct_kv_pair){.count = 1};
     return &t->kv[t->n_kv++];
 }
 
@@ -89,7 +86,7 @@ static int compare(ct_str a, ct_str b)
 }
 
 static ct_str tensor_name(const ct_tensors *t, uint32_t i) { return t->tensors[i].name; }
-static ct_str kv_name(const ct_tensors *t, uint32_t i) { return t->kv[i].pair.key; }
+static ct_str kv_name(const ct_tensors *t, uint32_t i) { return t->kv[i].key; }
 
 typedef ct_str name_fn(const ct_tensors *t, uint32_t i);
 
@@ -138,9 +135,6 @@ static ct_status refuse_twins(const ct_tensors *t, name_fn *name, const uint32_t
 
 ct_status ct_tensors_index(ct_tensors *t, ct_error *err)
 {
-    for (size_t i = 0; i < t->n_kv; i++)
-        if (t->kv[i].pair.type == CT_KV_STRING)
-            t->kv[i].pair.strings = &t->kv[i].one; /* only now: entries move while they are pushed */
     ct_free(t->kv_by_name);
     ct_free(t->tensors_by_name);
     t->kv_by_name = sorted(t, kv_name, t->n_kv);
@@ -177,7 +171,7 @@ size_t ct_tensors_file_bytes(const ct_tensors *t) { return t->file_bytes; }
 size_t ct_tensors_count(const ct_tensors *t) { return t->n_tensors; }
 size_t ct_tensors_kv_count(const ct_tensors *t) { return t->n_kv; }
 const ct_tensor *ct_tensors_at(const ct_tensors *t, size_t i) { return i < t->n_tensors ? &t->tensors[i] : NULL; }
-const ct_kv_pair *ct_tensors_kv_at(const ct_tensors *t, size_t i) { return i < t->n_kv ? &t->kv[i].pair : NULL; }
+const ct_kv_pair *ct_tensors_kv_at(const ct_tensors *t, size_t i) { return i < t->n_kv ? &t->kv[i] : NULL; }
 
 const ct_tensor *ct_tensors_find(const ct_tensors *t, const char *name)
 {
@@ -351,7 +345,7 @@ ct_status ct_kv_string(const ct_tensors *t, const char *key, ct_str *v, ct_error
         return CT_OK;
     if (kv->type != CT_KV_STRING)
         return wrong_type(t, key, "a string", kv, err);
-    *v = kv->strings[0];
+    *v = ct_kv_str(kv, 0);
     return CT_OK;
 }
 

@@ -36,13 +36,19 @@ typedef enum ct_kv_type {
     CT_KV_F64
 } ct_kv_type;
 
+/* Where a string of an array lies: half of what a ct_str takes, and never more than its eight bytes of length in the file. */
+typedef struct ct_span {
+    uint32_t at, len;
+} ct_span;
+
 typedef struct ct_kv_pair {
     ct_str key;
     ct_kv_type type;
-    ct_kv_type elem_type;  /* of an array */
-    uint64_t count;        /* elements of an array, 1 otherwise */
-    const uint8_t *data;   /* the value's bytes as in the file (of a string or array: behind its lengths) */
-    const ct_str *strings; /* [count] for an array of strings (or one string), else NULL */
+    ct_kv_type elem_type; /* of an array */
+    uint64_t count;       /* elements of an array, 1 otherwise */
+    const uint8_t *data;  /* the value's bytes as in the file (of a string or array: behind its lengths) */
+    size_t len;           /* of a string, 0 otherwise */
+    const ct_span *spans; /* [count] of an array of strings, in data; else NULL: ct_kv_str reads them */
 } ct_kv_pair;
 
 typedef struct ct_tensor {
@@ -60,6 +66,9 @@ typedef struct ct_tensors ct_tensors;
 
 /* Opens a GGUF file, or all parts of a split one, given the first (NAME-00001-of-0000N.gguf). EIO/ENOTFOUND, EFORMAT (damaged or lying), EUNSUPPORTED (sound, but a type or version carat lacks). */
 ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err);
+/* The same of size bytes in the caller's memory, which must outlive the directory; name stands for a path in sentences. Parts of
+ * a split model are EUNSUPPORTED: nobody knows where the others are. */
+ct_status ct_gguf_open_memory(ct_tensors **out, const char *name, const void *data, size_t size, ct_error *err);
 /* Makes a synthetic Gemma 3 model in memory: spec is "SIZE[:TYPE]" without the "synthetic:" prefix (sizes 270m 1b 4b 12b 27b;
  * types bf16 (default) f16 q8_0 q4_0 q4_k_m). Same names, shapes and metadata keys as a GGUF file, no tokenizer.* keys.
  * Deterministic. EINVAL names the sizes and types that exist. */
@@ -96,6 +105,13 @@ ct_status ct_kv_u32(const ct_tensors *t, const char *key, uint32_t *v, ct_error 
 ct_status ct_kv_f64(const ct_tensors *t, const char *key, double *v, ct_error *err);
 ct_status ct_kv_bool(const ct_tensors *t, const char *key, bool *v, ct_error *err);
 ct_status ct_kv_string(const ct_tensors *t, const char *key, ct_str *v, ct_error *err);
+
+/* String i of a value of type string (then i is 0) or of an array of strings. Borrowed from the file. */
+static inline ct_str ct_kv_str(const ct_kv_pair *kv, uint64_t i)
+{
+    const char *data = (const char *)kv->data;
+    return kv->spans ? (ct_str){data + kv->spans[i].at, kv->spans[i].len} : (ct_str){data, kv->len};
+}
 
 static inline bool ct_str_is(ct_str s, const char *z)
 {

@@ -23,6 +23,15 @@ enum {                    /* flags of a piece */
 
 #define PIECE_MAX_RANK 0xffffffu /* ranks and ids have 24 bits of a heap key (bpe.c) and of a slot of the table */
 
+/* What a vocabulary may hold: four times Gemma's 262144 pieces, twice its 514906 merges, twenty times its longest piece. They
+ * bound what a hostile file can cost: memory to the file's size and 64 MiB, the time of a look-up to the longest piece. */
+#define VOCAB_MAX_PIECES (1u << 20)
+#define VOCAB_MAX_MERGES (1u << 20)
+#define VOCAB_MAX_PIECE_BYTES 1024
+/* Probes of a hash table of n entries that no honest file comes near (it needs less than one each): a file whose pieces were
+ * chosen to collide would else keep the loader busy for minutes. */
+#define VOCAB_MAX_PROBES(n) (65536 + 16 * (uint64_t)(n))
+
 typedef struct ct_trie {
     uint64_t *edges; /* [mask + 1] (node << 8 | byte) << 32 | child; 0 is free: the root is nobody's child */
     uint32_t mask, n_edges;

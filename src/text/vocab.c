@@ -151,9 +151,9 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
     uint64_t n = src->tokens->count;
     if ((st = check_array(src, src->tokens, "tokenizer.ggml.tokens", CT_KV_STRING, n, err)) != CT_OK)
         return st;
-    if (n == 0 || n > PIECE_MAX_RANK - 1)
+    if (n == 0 || n > VOCAB_MAX_PIECES)
         return ct_fail(err, CT_EFORMAT, src->path, "tokenizer.ggml.tokens: expected 1 to %u tokens, found %llu",
-                       PIECE_MAX_RANK - 1, (unsigned long long)n);
+                       VOCAB_MAX_PIECES, (unsigned long long)n);
     src->types = ct_tensors_kv(t, "tokenizer.ggml.token_type");
     if (src->types && (st = check_array(src, src->types, "tokenizer.ggml.token_type", CT_KV_I32, n, err)) != CT_OK)
         return st;
@@ -172,11 +172,14 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
 static ct_status tables_alloc(ct_vocab *v, const struct source *src, ct_error *err)
 {
     size_t bytes = 0, n = (size_t)v->n;
-    for (size_t i = 0; i < n; i++)
-        bytes += src->tokens->strings[i].len; /* they lie in the file, so the sum cannot overflow */
-    if (bytes > UINT32_MAX)
-        return ct_fail(err, CT_EFORMAT, src->path,
-                       "tokenizer.ggml.tokens: expected less than 4 GiB of text, found %zu bytes", bytes);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = src->tokens->spans[i].len;
+        if (len > VOCAB_MAX_PIECE_BYTES)
+            return ct_fail(err, CT_EFORMAT, src->path,
+                           "tokenizer.ggml.tokens[%zu]: expected at most %d bytes, found %zu", i, VOCAB_MAX_PIECE_BYTES,
+                           len);
+        bytes += len; /* 2^20 times 2^10 at most: offsets of 32 bits hold it */
+    }
     size_t slots = 16;
     while (slots < n * 2)
         slots *= 2;
@@ -193,10 +196,10 @@ static ct_status tables_alloc(ct_vocab *v, const struct source *src, ct_error *e
 
 /* Enters all pieces; of two with one text the first counts. The table is larger than the caches near the core and start-up
  * is waited for: a piece enters some pieces after its slot was asked for (20 ms less for Gemma's 262144). */
-static void table_fill(ct_vocab *v)
+static ct_status table_fill(ct_vocab *v, const char *path, ct_error *err)
 {
     enum { AHEAD = 16 };
-    uint64_t hash[AHEAD];
+    uint64_t hash[AHEAD], probes = 0;
     for (int32_t i = 0; i < v->n + AHEAD; i++) {
         int32_t id = i - AHEAD;
         if (id >= 0 && v->flags[id] != 0) {
@@ -204,21 +207,27 @@ static void table_fill(ct_vocab *v)
             uint32_t slot = ct_pieces_slot(v, v->blob + v->off[id], n, hash[i % AHEAD]);
             if (v->table[slot] == 0)
                 v->table[slot] = (uint32_t)(hash[i % AHEAD] >> 56) << 24 | (uint32_t)(id + 1);
+            probes += (slot - (uint32_t)hash[i % AHEAD]) & v->mask;
+            if (probes > VOCAB_MAX_PROBES(id))
+                return ct_fail(err, CT_EFORMAT, path,
+                               "tokenizer.ggml.tokens: the texts of the first %d tokens collide: they were made to",
+                               id);
         }
         if (i < v->n) {
             hash[i % AHEAD] = ct_text_hash(v->blob + v->off[i], v->off[i + 1] - v->off[i]);
             __builtin_prefetch(&v->table[(uint32_t)hash[i % AHEAD] & v->mask], 1);
         }
     }
+    return CT_OK;
 }
 
 static ct_status byte_put(ct_vocab *v, const struct source *src, int32_t id, int value, ct_error *err)
 {
+    ct_str raw = ct_kv_str(src->tokens, (uint64_t)id);
     if (value < 0)
         return ct_fail(err, CT_EFORMAT, src->path,
                        "token %d is a byte by its type: expected a text like <0x0A>, found \"%.*s\"", id,
-                       (int)(src->tokens->strings[id].len < 40 ? src->tokens->strings[id].len : 40),
-                       src->tokens->strings[id].data);
+                       (int)(raw.len < 40 ? raw.len : 40), raw.data);
     if (v->byte_id[value] >= 0)
         return ct_fail(err, CT_EFORMAT, src->path, "byte <0x%02X> is both token %d and token %d", (unsigned)value,
                        v->byte_id[value], id);
@@ -229,7 +238,7 @@ static ct_status byte_put(ct_vocab *v, const struct source *src, int32_t id, int
 /* Copies piece id into the blob, settles what it is (0: nothing), and enters it in the trie if it is never split. */
 static ct_status piece_add(ct_vocab *v, const struct source *src, int32_t id, ct_error *err)
 {
-    ct_str raw = src->tokens->strings[id];
+    ct_str raw = ct_kv_str(src->tokens, (uint64_t)id);
     char *s = v->blob + v->off[id];
     size_t n = ct_space_form(s, raw.data, raw.len);
     v->off[id + 1] = v->off[id] + (uint32_t)n;
@@ -281,17 +290,11 @@ static ct_status piece_add(ct_vocab *v, const struct source *src, int32_t id, ct
         v->starts[(uint8_t)raw.data[0]] = true;
         return ct_trie_add(&v->trie, raw.data, raw.len, id, err);
     }
-    if (n > UINT32_MAX / 3)
-        return ct_fail(err, CT_EFORMAT, src->path, "token %d is a run of %zu spaces", id, n);
-    char *wide = ct_alloc(3 * n);
-    if (wide == NULL)
-        return ct_fail(err, CT_ENOMEM, src->path, "no memory for token %d", id);
+    char wide[3 * VOCAB_MAX_PIECE_BYTES];
     for (size_t i = 0; i < n; i++)
         memcpy(wide + 3 * i, "\xe2\x96\x81", 3);
     v->starts[0xe2] = true;
-    ct_status st = ct_trie_add(&v->trie, wide, 3 * n, id, err);
-    ct_free(wide);
-    return st;
+    return ct_trie_add(&v->trie, wide, 3 * n, id, err);
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -355,7 +358,7 @@ static ct_status named_id(ct_vocab *v, const struct source *src, const char *key
     unsigned old = v->flags[value] & ~(unsigned)(PIECE_MERGE | PIECE_CHAR | PIECE_USER);
     v->flags[value] = (uint8_t)(old | PIECE_CONTROL | flags);
     size_t n = v->off[value + 1] - v->off[value];
-    ct_str raw = src->tokens->strings[value];
+    ct_str raw = ct_kv_str(src->tokens, value);
     if (n == 0)
         return CT_OK;
     v->starts[(uint8_t)raw.data[0]] = true;
@@ -403,7 +406,8 @@ static ct_status fill(ct_vocab *v, const struct source *src, ct_error *err)
         st = piece_add(v, src, id, err);
     if (st != CT_OK)
         return st;
-    table_fill(v);
+    if ((st = table_fill(v, src->path, err)) != CT_OK)
+        return st;
     for (unsigned b = 0; b < 256; b++)
         if (v->byte_id[b] < 0)
             return ct_fail(err, src->merges ? CT_EUNSUPPORTED : CT_EFORMAT, src->path,
@@ -485,15 +489,8 @@ bool ct_vocab_has_turns(const ct_vocab *v) { return v->has_turns; }
 
 int32_t ct_vocab_find(const ct_vocab *v, const char *text, size_t n)
 {
-    char small[256], *s = n <= sizeof small ? small : NULL;
-    if (s == NULL) { /* longer than any piece of Gemma's, so rare that the memory does not matter */
-        if (n / 3 > v->max_piece || (s = ct_alloc(n)) == NULL)
-            return -1;
-    }
-    int32_t id = ct_pieces_find(v, s, ct_space_form(s, text, n));
-    if (s != small)
-        ct_free(s);
-    return id;
+    char s[VOCAB_MAX_PIECE_BYTES];
+    return n <= sizeof s ? ct_pieces_find(v, s, ct_space_form(s, text, n)) : -1;
 }
 
 ct_str ct_vocab_piece(const ct_vocab *v, int32_t id)

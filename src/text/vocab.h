@@ -14,6 +14,9 @@
 
 typedef struct ct_vocab ct_vocab; /* immutable; share freely between threads */
 
+/* The most that an open directory and the vocabulary made of it take, above the size of the file. */
+#define CT_VOCAB_BYTES ((size_t)64 << 20)
+
 /* Reads the vocabulary. *out is NULL with CT_OK when the directory has no tokenizer: no keys of one (synthetic models), or no
  * tokens and the model "none".
  * Borrows nothing: the directory may be closed afterwards. EFORMAT for wrong types, lengths, ids out of range, duplicate or
@@ -61,6 +64,8 @@ typedef struct ct_detok {
 size_t ct_detok_next(ct_detok *d, const ct_vocab *v, int32_t id, bool special, char *out, size_t cap);
 size_t ct_detok_flush(ct_detok *d, char *out, size_t cap);
 size_t ct_detok_max(const ct_vocab *v);
+/* May a state that comes from a file go on? Between calls it holds three bytes at most; next would write behind more than seven. */
+bool ct_detok_sound(const ct_detok *d);
 
 /* Gemma's turns by hand. One user turn (system text may be NULL) ready for the model's answer, appended to out as ids:
  * <bos><start_of_turn>user\n{system\n\n}{text, trimmed}<end_of_turn>\n<start_of_turn>model\n. Text is plain: control pieces
