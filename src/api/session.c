@@ -229,8 +229,7 @@ carat_status carat_session_load(carat_session *s, const char *path, carat_error 
     s->logprob = note.logprob;
     s->has_pending = note.has_pending == 1 && note.pending >= 0 && note.pending < s->model->cfg.vocab;
     s->pending = s->has_pending ? note.pending : 0;
-    bool sound = note.detok.n_held >= 0 && (size_t)note.detok.n_held <= sizeof note.detok.held;
-    s->detok = sound ? note.detok : (ct_detok){0};
+    s->detok = ct_detok_sound(&note.detok) ? note.detok : (ct_detok){0};
     return ct_api_error(err, CT_OK, NULL);
 }
 

@@ -173,6 +173,8 @@ static ct_status other(const char *path, const char *what, ct_error *err)
     return ct_fail(err, CT_EUNSUPPORTED, path, "the saved session '%s' is of %s", path, what);
 }
 
+uint64_t ct_session_sum(const void *data, size_t n) { return ct_mix64(hash(0, data, n)); }
+
 /* Is this a file that the session can become? Reads no byte behind map->size. */
 static ct_status prove(const ct_session *s, const ct_map *map, struct header *h, const char *path, ct_error *err)
 {
@@ -188,7 +190,7 @@ static ct_status prove(const ct_session *s, const ct_map *map, struct header *h,
                        (unsigned long long)h->file_bytes, map->size);
     uint64_t sum;
     memcpy(&sum, map->data + map->size - sizeof sum, sizeof sum);
-    if (sum != ct_mix64(hash(0, map->data, map->size - sizeof sum)))
+    if (sum != ct_session_sum(map->data, map->size - sizeof sum))
         return damaged(path, "its checksum does not fit its content", err);
     if (h->length < 1 || h->length > 1 << 24)
         return damaged(path, "its length makes no sense", err);

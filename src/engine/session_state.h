@@ -26,4 +26,7 @@ struct ct_session {
 /* Computes again what is due, `most` rows of it at most. */
 void ct_session_replay_some(ct_session *s, int32_t most);
 
+/* What the last eight bytes of a saved session must be: the sum of the n before them (a multiple of 8). */
+uint64_t ct_session_sum(const void *data, size_t n);
+
 #endif

@@ -40,6 +40,8 @@ size_t ct_detok_max(const ct_vocab *v)
     return 3 * (v->max_piece + 8); /* every byte broken, and what was held before */
 }
 
+bool ct_detok_sound(const ct_detok *d) { return d->n_held >= 0 && d->n_held <= 3; }
+
 size_t ct_detok_next(ct_detok *d, const ct_vocab *v, int32_t id, bool special, char *out, size_t cap)
 {
     if ((ct_vocab_is_control(v, id) && !special) || cap < ct_detok_max(v))
@@ -47,7 +49,7 @@ size_t ct_detok_next(ct_detok *d, const ct_vocab *v, int32_t id, bool special, c
     ct_str piece = ct_vocab_piece(v, id);
     size_t at = 0;
     for (size_t i = 0; i < piece.len; i++) {
-        d->held[d->n_held++] = (uint8_t)piece.data[i]; /* at most three bytes are held between calls */
+        d->held[d->n_held++] = (uint8_t)piece.data[i]; /* at most three bytes are held between calls: ct_detok_sound */
         at = held_settle(d, false, out, at);
     }
     return at;

@@ -11,7 +11,10 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
+#include "base/mem.h"
 #include "carat.h"
+#include "engine/session_state.h"
 
 #define TINY CARAT_SOURCE_DIR "/tests/fixtures/tiny/tiny.gguf"
 
@@ -95,6 +98,47 @@ static void saved_in_the_middle(void **state)
     remove(path);
 }
 
+/* A saved session says how many bytes of an unfinished character it holds. One that says more than there can be, under a right
+ * checksum, must not have the decoder write behind its buffer. */
+static void says_that_it_holds_more_text(void **state)
+{
+    (void)state;
+    static const int32_t held[] = {0, 3, 4, 7, 8, 9, 100, INT32_MAX, -1, INT32_MIN};
+    enum { AT = 112 }; /* docs/FORMATS.md: the note, and in it the decoder's count */
+    char path[64];
+    carat_error err;
+    snprintf(path, sizeof path, "/tmp/carat-api-held-%d", (int)getpid());
+    carat_model *m = open_model("cpu", 1);
+    carat_session *s = open_session(m, NULL);
+    carat_token ids[8];
+    make_ids(ids, 8, 4);
+    assert_int_equal(carat_session_feed(s, ids, 8, &err), CARAT_OK);
+    assert_int_equal(carat_session_save(s, path, &err), CARAT_OK);
+    char *data;
+    size_t n;
+    assert_int_equal(ct_file_read(&data, &n, path, NULL), CT_OK);
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+        char text[4096];
+        memset(data + AT - 8, 'x', 8);
+        memcpy(data + AT, &held[i], 4);
+        uint64_t sum = ct_session_sum(data, n - 8);
+        memcpy(data + n - 8, &sum, 8);
+        assert_int_equal(ct_file_write(path, data, n, NULL), CT_OK);
+        assert_int_equal(carat_session_load(s, path, &err), CARAT_OK);
+        size_t len = carat_session_text(s, 400, text, sizeof text);
+        carat_session_reset(s);
+        char alone[4096];
+        size_t plain = carat_session_text(s, 400, alone, sizeof alone);
+        size_t more = held[i] == 3 ? 3 : 0; /* that many there can be */
+        assert_int_equal(len, plain + more);
+        assert_memory_equal(text + more, alone, plain);
+    }
+    ct_free(data);
+    remove(path);
+    carat_session_free(s);
+    carat_model_close(m);
+}
+
 static void synchronised(void **state)
 {
     (void)state;
@@ -168,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saved_in_the_middle),
+        cmocka_unit_test(says_that_it_holds_more_text),
         cmocka_unit_test(synchronised),
         cmocka_unit_test(threads_share_a_model),
     };
