@@ -23,7 +23,7 @@ build = if [ -t 2 ]; then $(cmake) --build $(1) -j $(jobs) $(2) >&2; else \
 # Tests were left out if cmocka was missing when the folder was configured: look again.
 find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
 
-.PHONY: all bench test check lint format sanitize coverage deb install clean distclean help
+.PHONY: all bench test check lint format sanitize coverage fuzz deb install clean distclean help
 .NOTPARALLEL:
 
 all: ## build the library and ./carat
@@ -65,6 +65,10 @@ coverage: ## which lines of src/ the tests run, room by room (ARGS="engine api":
 	@scripts/deps build test
 	@scripts/coverage $(ARGS)
 
+fuzz: ## fuzz every parser for FUZZ_TIME seconds each (3600; ARGS="gguf vocab": these alone; ARGS=--quick: 2 minutes in all)
+	@scripts/deps build lint
+	@scripts/fuzz $(ARGS)
+
 deb: ## Debian packages of the program, the library and its headers, in build/deb, and try them
 	@scripts/deps deb
 	@$(call configure,build/deb,-DCARAT_DEBIAN=ON -DCARAT_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr \
@@ -78,7 +82,7 @@ install: all ## install under PREFIX (/usr/local), inside DESTDIR
 	@$(cmake) --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built; installed tools and models stay
-	@rm -rf $(BUILD) build/lint build/address* build/thread build/valgrind build/coverage build/deb carat
+	@rm -rf $(BUILD) build/lint build/address* build/thread build/valgrind build/coverage build/deb build/fuzz carat
 
 distclean: ## remove everything that git does not know here
 	@rm -rf build carat
