@@ -50,7 +50,7 @@ ct_status ct_map_open(ct_map *m, const char *path, ct_error *err)
         st = fail_errno(err, path, "map");
         goto done;
     }
-    *m = (ct_map){p, (size_t)sb.st_size, (uint64_t)sb.st_dev, (uint64_t)sb.st_ino, changed_ns(&sb)};
+    *m = (ct_map){p, (size_t)sb.st_size, (uint64_t)sb.st_dev, (uint64_t)sb.st_ino, changed_ns(&sb), false};
 done:
     close(fd);
     return st;
@@ -59,7 +59,8 @@ done:
 ct_status ct_map_check(const ct_map *m, const char *path, ct_error *err)
 {
     struct stat sb;
-    if (m->data == NULL || stat(path, &sb) != 0 || (uint64_t)sb.st_dev != m->device || (uint64_t)sb.st_ino != m->inode)
+    if (m->data == NULL || m->borrowed || stat(path, &sb) != 0 || (uint64_t)sb.st_dev != m->device ||
+        (uint64_t)sb.st_ino != m->inode)
         return CT_OK;
     if ((size_t)sb.st_size == m->size && changed_ns(&sb) == m->changed_ns)
         return CT_OK;
