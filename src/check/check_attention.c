@@ -205,7 +205,8 @@ static void store_history(ct_check *t, const struct world *w)
     store_rows(t, w, w->n, w->seq, w->pos, w->n_prompt);
 }
 
-/* One head of one row: every output's budget, from scores and probabilities worked out again. */
+/* One head of one row: every output's budget, from scores and probabilities worked out again. p: room for the context's
+ * probabilities and three numbers for each of d outputs. */
 static void compare_head(ct_check *t, const struct world *w, int32_t row, int32_t head, const ct_guarded *q,
                          const ct_guarded *o, const struct attn_case *s, float scale, double *p)
 {
@@ -235,16 +236,22 @@ static void compare_head(ct_check *t, const struct world *w, int32_t row, int32_
     double score_f32 = CT_EPS32 * (sqrt((double)d) / 4.0 + 8.0) * products;
     double score = expm1(fmin(6.0 * u * norm + score_f32, 30.0)) + 8.0 * CT_EPS32;
     const float *got = ct_view_row(o->dev, row) + out, *want = ct_view_row(o->ref, row) + out;
-    for (int32_t e = 0; e < d; e++) {
-        double apart = 0.0, square = 0.0, absolute = 0.0;
-        for (int32_t j = 0; j < keys; j++) {
-            double v = (double)(kept(w, w->v, seq, from + j) + at)[e], pj = p[j] / total;
-            apart += pj * fabs(v - (double)want[e]);
-            square += pj * pj * v * v;
-            absolute += pj * fabs(v);
+    /* Key by key, as the values lie in memory: this is where a check of attention spends its time. */
+    double *restrict apart = p + keys, *restrict square = apart + d, *restrict absolute = square + d;
+    memset(apart, 0, 3 * (size_t)d * sizeof *apart);
+    for (int32_t j = 0; j < keys; j++) {
+        const float *vj = kept(w, w->v, seq, from + j) + at;
+        double pj = p[j] / total;
+        for (int32_t e = 0; e < d; e++) {
+            double v = (double)vj[e];
+            apart[e] += pj * fabs(v - (double)want[e]);
+            square[e] += pj * pj * v * v;
+            absolute[e] += pj * fabs(v);
         }
-        double budget = score * apart + 6.0 * u * sqrt(square) +
-                        CT_EPS32 * (sqrt((double)keys) / 4.0 + 8.0) * absolute + 0x1p-120;
+    }
+    for (int32_t e = 0; e < d; e++) {
+        double budget = score * apart[e] + 6.0 * u * sqrt(square[e]) +
+                        CT_EPS32 * (sqrt((double)keys) / 4.0 + 8.0) * absolute[e] + 0x1p-120;
         ct_check_value(t, prompt ? "prompt o" : "exact o", row, head * d + e, (double)got[e], (double)want[e], budget);
     }
 }
@@ -324,7 +331,7 @@ static void attention_case(ct_check *t, const struct attn_case *s)
     if (!build(t, &w, s, &pool, &ref_pool))
         goto done;
     store_history(t, &w);
-    double *p = ct_check_temp(t, (size_t)(w.limits.context + 1) * sizeof(double));
+    double *p = ct_check_temp(t, (size_t)(w.limits.context + 1 + 3 * s->d) * sizeof(double));
     ct_guarded q = ct_check_in(t, w.n, s->heads * s->d, s->fill_q, s->q_sigma);
     ct_attn how = {.heads = s->heads, .window = s->window, .scale = (float)(1.0 / sqrt((double)s->d))};
     ct_guarded o = run_attention(t, &w, CT_CHECK_POOLS - 1, q.dev, &w.rows, &how);
