@@ -40,55 +40,63 @@ INLINE void prefetch(const uint8_t *tile, int32_t g, int bytes)
     UNROLL for (int v = 0; v < (bytes + 63) / 64; v++) _mm_prefetch(p + v * 64, _MM_HINT_T1);
 }
 
-INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, int n, bool exact, const uint8_t *tile,
+/* One group times n rows, added to acc[n]. */
+INLINE void dot_group(load_fn *load, int bytes, int halves, bool has_min, int n, bool exact, int32_t g,
+                      const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, __m512 *acc)
+{
+    struct group q;
+    load(tile, a->cols, g, &q);
+    if (a->ahead)
+        prefetch(tile, g, bytes);
+    UNROLL for (int t = 0; t < n; t++)
+    {
+        size_t r = (size_t)(row + t), at = r * (size_t)a->groups + (size_t)g;
+        const int8_t *hi = a->hi + r * (size_t)a->cols + g * 32;
+        const int8_t *lo = exact ? a->lo + r * (size_t)a->cols + g * 32 : NULL;
+        __m512 sa = _mm512_set1_ps(a->scale[at]);
+        UNROLL for (int h = 0; h < halves; h++)
+        {
+            int quads = 8 / halves, from = h * quads;
+            __m512i d = int_sum(from, quads, &q, hi + from * 4, exact ? lo + from * 4 : NULL,
+                                init->v[at * (size_t)halves + (size_t)h], exact);
+            acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_mul_ps(q.s[h], sa), acc[t]);
+            if (has_min) {
+                float sum = halves == 1 ? a->scaled_sum[at] : a->half_sum[2 * at + (size_t)h];
+                acc[t] = _mm512_fnmadd_ps(q.m[h], _mm512_set1_ps(sum), acc[t]);
+            }
+        }
+    }
+}
+
+/* `per` groups to a round of the loop: 4 for types in super-blocks, whose loaders then know their shifts. */
+INLINE void dot_int(load_fn *load, int bytes, int per, int halves, bool has_min, int n, bool exact, const uint8_t *tile,
                     const struct acts *a, const struct init *init, int32_t row, float *out)
 {
     __m512 acc[DOT_ROWS];
     UNROLL for (int t = 0; t < n; t++) acc[t] = _mm512_setzero_ps();
-    for (int32_t g = 0; g < a->groups; g++) {
-        struct group q;
-        load(tile, a->cols, g, &q);
-        if (a->ahead)
-            prefetch(tile, g, bytes);
-        UNROLL for (int t = 0; t < n; t++)
-        {
-            size_t r = (size_t)(row + t), at = r * (size_t)a->groups + (size_t)g;
-            const int8_t *hi = a->hi + r * (size_t)a->cols + g * 32;
-            const int8_t *lo = exact ? a->lo + r * (size_t)a->cols + g * 32 : NULL;
-            __m512 sa = _mm512_set1_ps(a->scale[at]);
-            UNROLL for (int h = 0; h < halves; h++)
-            {
-                int quads = 8 / halves, from = h * quads;
-                __m512i d = int_sum(from, quads, &q, hi + from * 4, exact ? lo + from * 4 : NULL,
-                                    init->v[at * (size_t)halves + (size_t)h], exact);
-                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_mul_ps(q.s[h], sa), acc[t]);
-                if (has_min) {
-                    float sum = halves == 1 ? a->scaled_sum[at] : a->half_sum[2 * at + (size_t)h];
-                    acc[t] = _mm512_fnmadd_ps(q.m[h], _mm512_set1_ps(sum), acc[t]);
-                }
-            }
-        }
-    }
+    for (int32_t g = 0; g < a->groups; g += per)
+        UNROLL for (int u = 0; u < per; u++) dot_group(load, bytes, halves, has_min, n, exact,
+                                                       per == 1 ? g : (g & ~(per - 1)) + u, tile, a, init, row, acc);
     UNROLL for (int t = 0; t < n; t++) _mm512_storeu_ps(out + t * TILE, acc[t]);
 }
 
 /* The compiler makes one body per number of rows and planes. */
-#define DOT_BODY(name, bytes, halves, has_min, n, exact)                             \
-    dot_int(load_##name, bytes, halves, has_min, n, exact, tile, a, init, row, out); \
+#define DOT_BODY(name, bytes, per, halves, has_min, n, exact)                             \
+    dot_int(load_##name, bytes, per, halves, has_min, n, exact, tile, a, init, row, out); \
     break
-#define DOT_INT(name, bytes, halves, has_min)                                                                        \
+#define DOT_INT(name, bytes, per, halves, has_min)                                                                   \
     static void dot_##name##_avx512(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
                                     int32_t n, bool exact, float *out)                                               \
     {                                                                                                                \
         switch (n * 2 + exact) {                                                                                     \
-        case 2: DOT_BODY(name, bytes, halves, has_min, 1, false);                                                    \
-        case 3: DOT_BODY(name, bytes, halves, has_min, 1, true);                                                     \
-        case 4: DOT_BODY(name, bytes, halves, has_min, 2, false);                                                    \
-        case 5: DOT_BODY(name, bytes, halves, has_min, 2, true);                                                     \
-        case 6: DOT_BODY(name, bytes, halves, has_min, 3, false);                                                    \
-        case 7: DOT_BODY(name, bytes, halves, has_min, 3, true);                                                     \
-        case 8: DOT_BODY(name, bytes, halves, has_min, 4, false);                                                    \
-        default: DOT_BODY(name, bytes, halves, has_min, 4, true);                                                    \
+        case 2: DOT_BODY(name, bytes, per, halves, has_min, 1, false);                                               \
+        case 3: DOT_BODY(name, bytes, per, halves, has_min, 1, true);                                                \
+        case 4: DOT_BODY(name, bytes, per, halves, has_min, 2, false);                                               \
+        case 5: DOT_BODY(name, bytes, per, halves, has_min, 2, true);                                                \
+        case 6: DOT_BODY(name, bytes, per, halves, has_min, 3, false);                                               \
+        case 7: DOT_BODY(name, bytes, per, halves, has_min, 3, true);                                                \
+        case 8: DOT_BODY(name, bytes, per, halves, has_min, 4, false);                                               \
+        default: DOT_BODY(name, bytes, per, halves, has_min, 4, true);                                               \
         }                                                                                                            \
     }                                                                                                                \
     static void unpack_##name##_avx512(const uint8_t *tile, int32_t cols, struct panel *p)                           \
@@ -104,18 +112,18 @@ INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, int n, b
             }                                                                                                        \
         }                                                                                                            \
     }
-DOT_INT(q8_0, 544, 1, false)
-DOT_INT(q4_0, 288, 1, false)
-DOT_INT(q4_1, 320, 1, true)
-DOT_INT(q5_0, 352, 1, false)
-DOT_INT(q5_1, 384, 1, true)
-DOT_INT(q2_k, 168, 2, true)
-DOT_INT(q3_k, 220, 2, false)
-DOT_INT(q4_k, 288, 1, true)
-DOT_INT(q5_k, 352, 1, true)
-DOT_INT(q6_k, 420, 2, false)
-DOT_INT(iq4_nl, 288, 1, false)
-DOT_INT(iq4_xs, 272, 1, false)
+DOT_INT(q8_0, 544, 1, 1, false)
+DOT_INT(q4_0, 288, 1, 1, false)
+DOT_INT(q4_1, 320, 1, 1, true)
+DOT_INT(q5_0, 352, 1, 1, false)
+DOT_INT(q5_1, 384, 1, 1, true)
+DOT_INT(q2_k, 168, 1, 2, true)
+DOT_INT(q3_k, 220, 1, 2, false)
+DOT_INT(q4_k, 288, 4, 1, true)
+DOT_INT(q5_k, 352, 4, 1, true)
+DOT_INT(q6_k, 420, 4, 2, false)
+DOT_INT(iq4_nl, 288, 1, 1, false)
+DOT_INT(iq4_xs, 272, 1, 1, false)
 
 /* ---- activations ---- */
 

@@ -12,10 +12,8 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 INLINE __m512 f16x16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
-INLINE __m512i u8x16(const uint8_t *p)
-{
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
+INLINE __m128i bytes16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+INLINE __m512i u8x16(const uint8_t *p) { return _mm512_cvtepu8_epi32(bytes16(p)); }
 INLINE __m512i u16x16(const uint8_t *p)
 {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));

@@ -11,6 +11,7 @@ struct group {
     __m512 s[2], m[2];
 };
 
+/* Where a loader asks which of its super-block's groups g is, dot_avx512.c has unrolled its loop so that the answer is known. */
 typedef void load_fn(const uint8_t *tile, int32_t cols, int32_t g, struct group *o);
 
 INLINE void load_q8_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
@@ -148,26 +149,28 @@ INLINE void load_q3_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
     }
 }
 
-/* Scale and min of group j of a super-block, q4_k and q5_k. */
+/* Scale and min of group j of a super-block, q4_k and q5_k. The bits are put together while they are bytes. */
 INLINE void scale_min(const uint8_t *super, int32_t j, struct group *o)
 {
-    const __m512i nib = _mm512_set1_epi32(15), two = _mm512_set1_epi32(3);
-    const __m128i shift = _mm_cvtsi32_si128(4 * (j & 1));
-    __m512i lo = u8x16(super + 64 + j * 16), hi = _mm512_srl_epi32(u8x16(super + 192 + (j >> 1) * 16), shift);
-    __m512i s = _mm512_or_si512(_mm512_and_si512(lo, nib), _mm512_slli_epi32(_mm512_and_si512(hi, two), 4));
-    __m512i m = _mm512_or_si512(_mm512_srli_epi32(lo, 4),
-                                _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(hi, 2), two), 4));
-    o->s[0] = _mm512_mul_ps(f16x16(super), _mm512_cvtepi32_ps(s));
-    o->m[0] = _mm512_mul_ps(f16x16(super + 32), _mm512_cvtepi32_ps(m));
+    const __m128i nib = _mm_set1_epi8(15), top = _mm_set1_epi8(48);
+    __m128i lo = bytes16(super + 64 + j * 16), hi = bytes16(super + 192 + (j >> 1) * 16);
+    __m128i s = j & 1 ? hi : _mm_slli_epi16(hi, 4), m = j & 1 ? _mm_srli_epi16(hi, 2) : _mm_slli_epi16(hi, 2);
+    s = _mm_or_si128(_mm_and_si128(lo, nib), _mm_and_si128(s, top));
+    m = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(lo, 4), nib), _mm_and_si128(m, top));
+    o->s[0] = _mm512_mul_ps(f16x16(super), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(s)));
+    o->m[0] = _mm512_mul_ps(f16x16(super + 32), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(m)));
 }
 
 /* Low or high nibbles of eight vectors. */
 INLINE void one_of_pair(const uint8_t *p, int32_t j, __m512i w[8])
 {
     const __m512i low = _mm512_set1_epi8(15);
-    const __m128i shift = _mm_cvtsi32_si128(4 * (j & 1));
     p += (j >> 1) * 512;
-    UNROLL for (int v = 0; v < 8; v++) w[v] = _mm512_and_si512(_mm512_srl_epi16(load64(p + v * 64), shift), low);
+    UNROLL for (int v = 0; v < 8; v++)
+    {
+        __m512i x = load64(p + v * 64);
+        w[v] = _mm512_and_si512(j & 1 ? _mm512_srli_epi16(x, 4) : x, low);
+    }
 }
 
 INLINE void load_q4_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
@@ -194,20 +197,22 @@ INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
     int32_t t = g & 3;
     const uint8_t *low = super + 256 + ((g & 7) >> 2) * Q6_K_HALF, *high = low + 1024;
     const __m512i nib = _mm512_set1_epi8(15), top = _mm512_set1_epi8(48);
-    const __m128i shift = _mm_cvtsi32_si128(4 * (t >> 1));
-    /* Bits 2t, 2t+1 of each high byte go to bits 4, 5: left for t = 0, 1, right for t = 3. */
-    const __m128i left = _mm_cvtsi32_si128(t < 2 ? 4 - 2 * t : 0), right = _mm_cvtsi32_si128(t > 2 ? 2 : 0);
     low += (t & 1) * 512;
     UNROLL for (int v = 0; v < 8; v++)
     {
-        __m512i lo = _mm512_and_si512(_mm512_srl_epi16(load64(low + v * 64), shift), nib);
-        __m512i hi = _mm512_srl_epi16(_mm512_sll_epi16(load64(high + v * 64), left), right);
+        __m512i lo = load64(low + v * 64), hi = load64(high + v * 64);
+        lo = _mm512_and_si512(t >> 1 ? _mm512_srli_epi16(lo, 4) : lo, nib);
+        /* Bits 2t, 2t+1 of each high byte go to bits 4, 5. */
+        hi = t == 0   ? _mm512_slli_epi16(hi, 4)
+             : t == 1 ? _mm512_slli_epi16(hi, 2)
+             : t == 2 ? hi
+                      : _mm512_srli_epi16(hi, 2);
         o->w[v] = _mm512_or_si512(lo, _mm512_and_si512(hi, top));
     }
     __m512 d = f16x16(tile + unit_scales(g >> 3, Q6_K_SUPER));
     UNROLL for (int h = 0; h < 2; h++)
     {
-        __m128i sc = _mm_loadu_si128((const __m128i *)(const void *)(super + ((g & 7) * 2 + h) * 16));
+        __m128i sc = bytes16(super + ((g & 7) * 2 + h) * 16);
         o->s[h] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
     }
 }
