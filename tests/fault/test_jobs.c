@@ -69,7 +69,7 @@ static carat_status memory(void *state, carat_error *err)
 {
     struct jobs *k = state;
     carat_memory need;
-    carat_status st = carat_inspection_memory(k->i, 4096, "q8", &need, err);
+    carat_status st = carat_inspection_memory(k->i, 1024, "q8", &need, err);
     if (st == CARAT_OK)
         digest_add(k, &need, sizeof need);
     return st;
