@@ -143,6 +143,7 @@ static void quantize_avx512(const float *x, int32_t cols, int8_t *hi, int8_t *lo
         if (bad) {
             s = __builtin_nanf("");
             inv = 0;
+            a = b = _mm512_setzero_ps(); /* their integers would overflow the sums */
         }
         __m512 vi = _mm512_set1_ps(inv);
         __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, vi)), qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, vi));

@@ -224,8 +224,9 @@ static void hear(void *arg, const carat_check_result *r)
 static void checking(void **state)
 {
     (void)state;
+    const char *brief = getenv("CARAT_TEST_BRIEF");
     size_t told = 0;
-    for (size_t n = 1; n < 600; n += 1 + n / 8) {
+    for (size_t n = 1; n < 600; n += brief && brief[0] ? n : 1 + n / 8) {
         carat_error err;
         struct heard h = {0};
         struct holdings before = holdings_now();
@@ -240,7 +241,7 @@ static void checking(void **state)
         told++;
     }
     print_message("check: %zu failing calls were told\n", told);
-    assert_true(told > 20);
+    assert_true(told > 7);
 }
 
 int main(void)
