@@ -82,7 +82,8 @@ static void build_tables(void)
     for (int i = 0; i < N_SETS; i++) {
         if (i > 0)
             kernels[i] = kernels[i - 1];
-        sets[i].override(&kernels[i]);
+        if (sets[i].here()) /* its file is compiled for the set: even filling a table may take instructions of it */
+            sets[i].override(&kernels[i]);
         tables[i] = (ct_ops){
             .isa = sets[i].name,
             .impl = &kernels[i],
