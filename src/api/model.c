@@ -79,8 +79,8 @@ static ct_status fits(const carat_model *m, const ct_backend *b, const carat_mod
     ct_gemma asked = {.cfg = m->cfg, .backend = b, .ops = b->ops(opt->isa)};
     ct_session_options smallest = {.type_k = -1, .type_v = -1};
     int32_t context = opt->context > 0 && opt->context <= m->cfg.context ? opt->context : CT_KV_PAGE;
-    size_t have = ct_memory_available(), need;
-    if (asked.ops == NULL || b->device_memory || have == 0)
+    size_t have = b->memory_free ? b->memory_free() : ct_memory_available(), need;
+    if (asked.ops == NULL || have == 0)
         return CT_OK; /* another sentence says what is wrong, or nobody knows */
     size_t weights = ct_gemma_bytes(m->tensors, b);
     size_t session = ct_session_need(&asked, &smallest, context, opt->threads > 0 ? opt->threads : ct_cores(), NULL,

@@ -56,3 +56,20 @@ ct_status ct_ops_check(const char *backend, const ct_ops *ops, ct_error *err)
     }
     return CT_OK;
 }
+
+ct_status ct_buffer_read(const ct_backend *b, const ct_buffer *buf, size_t off, void *dst, size_t bytes, ct_error *err)
+{
+    if (buf->host == NULL)
+        return b->read(buf, off, dst, bytes, err);
+    memcpy(dst, (const uint8_t *)buf->host + off, bytes);
+    return CT_OK;
+}
+
+ct_status ct_buffer_write(const ct_backend *b, const ct_buffer *buf, size_t off, const void *src, size_t bytes,
+                          ct_error *err)
+{
+    if (buf->host == NULL)
+        return b->write(buf, off, src, bytes, err);
+    memcpy((uint8_t *)buf->host + off, src, bytes);
+    return CT_OK;
+}

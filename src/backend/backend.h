@@ -18,12 +18,22 @@
 #define CT_LINEAR_MAX 4 /* matrices in one linear call */
 #define CT_KV_PAGE 64   /* positions in a page of the cache: a multiple of every kernel's tile (16) */
 
-/* Memory where the backend computes. host is NULL when the CPU cannot touch it. */
+/* Memory where the backend computes: host is its address on the CPU, or NULL when that cannot touch it; then device is its
+ * address over there, and the backend's read and write copy. */
 typedef struct ct_buffer {
     void *host;
+    void *device;
     size_t bytes;
     void *impl; /* the backend's own */
 } ct_buffer;
+
+/* A part of a buffer, which stays its owner's. */
+static inline ct_buffer ct_buffer_part(const ct_buffer *b, size_t off, size_t bytes)
+{
+    return (ct_buffer){.host = b->host ? (uint8_t *)b->host + off : NULL,
+                       .device = b->device ? (uint8_t *)b->device + off : NULL,
+                       .bytes = bytes};
+}
 
 /* A matrix inside a buffer, never a bare pointer. stride is in elements. */
 typedef struct ct_view {
@@ -56,7 +66,8 @@ typedef struct ct_weight {
 } ct_weight;
 
 /* The batch: n rows, each a token with its sequence and position. The first n_prompt rows are prompt rows, the others decode
- * rows; rows of one sequence stand together, in order of position. Arrays live where the backend computes. */
+ * rows; rows of one sequence stand together, in order of position. Arrays are the host's; a backend that computes elsewhere reads
+ * the copies that its begin has made. */
 typedef struct ct_rows {
     int32_t n, n_prompt;
     const int32_t *token; /* [n] */
@@ -83,8 +94,8 @@ typedef struct ct_kv {
     ct_dtype type_k, type_v; /* bf16, f16, f32, or groups of 32 of a head: q8 (CT_Q8_0), q4 (CT_Q4_1) */
     int32_t kv_heads, head_dim;
     int32_t ring; /* pages in a sequence's ring; 0 = not a ring */
-    int32_t table_stride;
-    const int32_t *table; /* [sequences][table_stride] */
+    int32_t table_stride, sequences;
+    const int32_t *table; /* [sequences][table_stride], the host's, as ct_rows' arrays are */
     const ct_buffer *pool;
     size_t off, page_bytes;
     bool frozen; /* what is stored stays: the forward does not call kv_store */
@@ -93,9 +104,10 @@ typedef struct ct_kv {
 /* What an op is given besides its operands. One per session or batch; one thread at a time. */
 typedef struct ct_ctx {
     ct_pool *pool;
-    ct_arena *scratch;        /* for the duration of one op; sized by scratch_bytes */
-    bool exact;               /* prompt rows take the exact path too */
-    void *stream;             /* the backend's own */
+    ct_arena *scratch;  /* for the duration of one op; sized by scratch_bytes */
+    bool exact;         /* prompt rows take the exact path too */
+    bool deterministic; /* a row's bits do not depend on its neighbours even where that costs time: always so on cpu */
+    void *stream;       /* the backend's own */
     const struct ct_ops *ops; /* the table that is being called: must be set, ops find their kernels through it */
 } ct_ctx;
 
@@ -120,7 +132,6 @@ typedef struct ct_ops {
 typedef struct ct_backend {
     const char *name;
     ct_dtype default_kv;     /* type of the cache unless asked otherwise */
-    bool device_memory;      /* buffers lie elsewhere than in the memory that the system counts as this process's */
     const char *const *isas; /* NULL-terminated, best first: every instruction set built in */
     /* The table for an instruction set (NULL = the best of this machine); NULL when the machine lacks it. */
     const ct_ops *(*ops)(const char *isa);
@@ -140,7 +151,46 @@ typedef struct ct_backend {
     size_t (*scratch_bytes)(const ct_limits *l);
     /* Operations per second of the fastest int8 dot product on this machine, measured in about 50 ms; NULL = unknown. */
     double (*int8_rate)(ct_pool *pool);
+    /* Bytes per second of reading the memory that weights lie in; NULL = measure the CPU's. */
+    double (*read_rate)(void);
+
+    /* Backends whose buffers the CPU cannot touch fill all of these, the others none. Their scratch is the stream's, not the
+     * context's arena. */
+
+    /* Bytes of the device's memory that can be had now. */
+    size_t (*memory_free)(void);
+    /* Copies, after all that was enqueued. Whatever the device has reported since somebody asked comes out of these and of
+     * `end`, as EIO with the op's name. */
+    ct_status (*read)(const ct_buffer *b, size_t off, void *dst, size_t bytes, ct_error *err);
+    ct_status (*write)(const ct_buffer *b, size_t off, const void *src, size_t bytes, ct_error *err);
+    /* What a context's stream is: the order of its work, scratch_bytes of memory, the copies of rows. */
+    ct_status (*stream_create)(void **stream, const ct_limits *l, ct_error *err);
+    void (*stream_free)(void *stream);
+    /* Opens a run of ops on these rows: sends the rows' arrays, index[n_index] (what gather will be given) and what the rows'
+     * sequences have in the page tables of kv[n_kv] to fixed places. With `repeats` the caller promises that the ops which follow
+     * are the same for every run of as many rows, prompt rows and indexes with the same kv: then the backend may record them,
+     * and next time run them by itself and answer false: the caller calls no op and goes on to `end`, which waits for it all. */
+    bool (*begin)(ct_ctx *c, const ct_rows *rows, const ct_kv *kv, int32_t n_kv, const int32_t *index, int32_t n_index,
+                  bool repeats);
+    ct_status (*end)(ct_ctx *c, ct_error *err);
 } ct_backend;
+
+/* begin and end, for any backend. */
+static inline bool ct_run_begin(const ct_backend *b, ct_ctx *c, const ct_rows *rows, const ct_kv *kv, int32_t n_kv,
+                                const int32_t *index, int32_t n_index, bool repeats)
+{
+    return b->begin ? b->begin(c, rows, kv, n_kv, index, n_index, repeats) : true;
+}
+
+static inline ct_status ct_run_end(const ct_backend *b, ct_ctx *c, ct_error *err)
+{
+    return b->end ? b->end(c, err) : CT_OK;
+}
+
+/* read and write, for any backend. */
+ct_status ct_buffer_read(const ct_backend *b, const ct_buffer *buf, size_t off, void *dst, size_t bytes, ct_error *err);
+ct_status ct_buffer_write(const ct_backend *b, const ct_buffer *buf, size_t off, const void *src, size_t bytes,
+                          ct_error *err);
 
 /* The registry. get: by name, or "auto" for the fastest; NULL when unknown. at: in order of speed, slowest first. */
 const ct_backend *ct_backend_get(const char *name);

@@ -22,9 +22,10 @@ ct_status ct_feed_polled(ct_session *s, const int32_t *ids, size_t n, bool decod
     const size_t slice = decode ? 16 : CT_CHUNK;
     while (ct_session_behind(s) > 0) {
         ct_status st = ct_job_poll(job, err);
+        if (st == CT_OK)
+            st = ct_session_catch_up(s, err);
         if (st != CT_OK)
             return st;
-        ct_session_catch_up(s);
     }
     for (size_t at = 0; at < n; at += slice) {
         ct_status st = ct_job_poll(job, err);

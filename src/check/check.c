@@ -23,6 +23,7 @@ static const struct {
     {"linear_geglu", ct_check_linear_geglu, offsetof(ct_ops, linear_geglu)},
     {"norm_add", ct_check_norm_add, offsetof(ct_ops, norm_add)},
     {"norm_add_norm", ct_check_norm_add_norm, offsetof(ct_ops, norm_add_norm)},
+    {"softcap", ct_check_softcap, offsetof(ct_ops, softcap)},
     {"gather", ct_check_gather, offsetof(ct_ops, gather)},
 };
 
@@ -31,6 +32,16 @@ enum { N_CHECKS = sizeof checks / sizeof checks[0] };
 /* Room for the largest case's operands; committed as far as it is touched. */
 #define OPERAND_BYTES ((size_t)256 << 20)
 #define SCRATCH_BYTES ((size_t)1 << 20)
+
+/* What a device's stream is made for; other backends are told the limits of each case. */
+static const ct_limits largest = {.rows = 256,
+                                  .max_cols = 8192,
+                                  .max_out = 8192,
+                                  .heads = 16,
+                                  .kv_heads = 8,
+                                  .head_dim = 256,
+                                  .context = 131072,
+                                  .threads = 1};
 
 /* An op that nobody checks is a failed line of its own. */
 static void report_unchecked(ct_check *t, const char *op)
@@ -80,14 +91,14 @@ ct_status ct_check_table(const ct_backend *b, const ct_ops *ops, const char *op,
     for (int32_t i = 0; i < CT_CHECK_POOLS; i++)
         if ((st = ct_pool_create(&t.pools[i], sizes[i], err)) != CT_OK)
             goto done;
-    if ((st = b->buffer_alloc(&t.mem, OPERAND_BYTES, err)) != CT_OK ||
-        (st = t.ref_b->buffer_alloc(&t.ref_mem, OPERAND_BYTES, err)) != CT_OK)
+    if (b->stream_create && (st = b->stream_create(&t.stream, &largest, err)) != CT_OK)
         goto done;
-    if (t.mem.host == NULL) {
-        st = ct_fail(err, CT_EUNSUPPORTED, b->name, "backend %s keeps its buffers where the check cannot reach them",
-                     b->name);
+    if (!ct_check_pool(&t, &t.mem, OPERAND_BYTES, 0)) {
+        st = ct_fail(err, CT_ENOMEM, b->name, "no memory for %zu bytes of operands", OPERAND_BYTES);
         goto done;
     }
+    if ((st = t.ref_b->buffer_alloc(&t.ref_mem, OPERAND_BYTES, err)) != CT_OK)
+        goto done;
     if (!ct_arena_init(&t.scratch, SCRATCH_BYTES) || !ct_arena_init(&t.ref_scratch, SCRATCH_BYTES)) {
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for the work space of the check");
         goto done;
@@ -105,7 +116,9 @@ done:
     ct_arena_deinit(&t.ref_scratch);
     ct_arena_deinit(&t.scratch);
     t.ref_b->buffer_free(&t.ref_mem);
-    b->buffer_free(&t.mem);
+    ct_check_pool_free(&t, &t.mem);
+    if (t.stream)
+        b->stream_free(t.stream);
     for (int32_t i = 0; i < CT_CHECK_POOLS; i++)
         ct_pool_free(t.pools[i]);
     return st;

@@ -108,7 +108,9 @@ static void store_rows(ct_check *t, const struct world *w, int32_t n, const int3
     }
     ct_rows rows = {.n = n, .n_prompt = n_prompt, .token = pos, .pos = pos, .seq = seq};
     ct_ctx c = ct_check_ctx(t, CT_CHECK_POOLS - 1, s->exact, w->limits), rc = ct_check_ref_ctx(t, w->limits);
+    ct_check_before(t, &c, &rows, &w->kv, NULL, 0);
     t->ops->kv_store(&c, k.dev, v.dev, &w->kv, &rows);
+    ct_check_after(t, &c);
     t->ref->kv_store(&rc, k.ref, v.ref, &w->ref_kv, &rows);
     ct_check_guard(t, &k, "k");
     ct_check_guard(t, &v, "v");
@@ -157,17 +159,17 @@ static bool build(ct_check *t, struct world *w, const struct attn_case *s, ct_bu
                     .head_dim = s->d,
                     .ring = ring,
                     .table_stride = stride,
+                    .sequences = s->sequences,
                     .table = table};
     w->ref_kv = w->kv;
     w->kv.page_bytes = t->b->kv_page_bytes(s->type_k, s->type_v, s->kv_heads, s->d);
     w->ref_kv.page_bytes = t->ref_b->kv_page_bytes(s->type_k, s->type_v, s->kv_heads, s->d);
     w->kv.off = w->kv.page_bytes; /* as another layer's part would lie before it */
-    if (t->b->buffer_alloc(pool, (size_t)(w->pages + 1) * w->kv.page_bytes, NULL) != CT_OK ||
+    if (!ct_check_pool(t, pool, (size_t)(w->pages + 1) * w->kv.page_bytes, RUBBISH) ||
         t->ref_b->buffer_alloc(ref_pool, (size_t)w->pages * w->ref_kv.page_bytes, NULL) != CT_OK) {
         t->status = CT_ENOMEM;
         return false;
     }
-    memset(pool->host, RUBBISH, pool->bytes);
     w->kv.pool = pool;
     w->ref_kv.pool = ref_pool;
     size_t kept_bytes = (size_t)s->sequences * (size_t)w->span * kv_cols(s) * sizeof(float);
@@ -261,7 +263,10 @@ static ct_guarded run_attention(ct_check *t, const struct world *w, int32_t pool
 {
     ct_guarded o = ct_check_out(t, rows->n, w->s->heads * w->s->d);
     ct_ctx c = ct_check_ctx(t, pool, w->s->exact, w->limits);
+    c.deterministic = w->s->invariance;
+    ct_check_before(t, &c, rows, &w->kv, NULL, 0);
     t->ops->attention(&c, o.dev, q, &w->kv, rows, how);
+    ct_check_after(t, &c);
     ct_check_guard(t, &o, "o");
     return o;
 }
@@ -310,10 +315,11 @@ static bool rubbish(const uint8_t *p, size_t n)
 }
 
 /* Pages of the pool that belong to no sequence, and the room of another layer before them all. */
-static void guard_pages(ct_check *t, const struct world *w)
+static void guard_pages(ct_check *t, const struct world *w, ct_buffer *buf)
 {
+    ct_check_pool_fetch(t, buf);
     size_t bytes = w->kv.page_bytes;
-    const uint8_t *pool = w->kv.pool->host;
+    const uint8_t *pool = buf->host;
     bool clean = rubbish(pool, bytes);
     for (int32_t i = w->pages - SPARE_PAGES; i < w->pages; i++)
         clean = clean && rubbish(pool + w->kv.off + (size_t)w->kv.table[i] * bytes, bytes);
@@ -345,9 +351,9 @@ static void attention_case(ct_check *t, const struct attn_case *s)
         attention_invariance(t, &w, &q, &o, &how);
     if (s->unrounded)
         read_back(t, &w, q.dev);
-    guard_pages(t, &w);
+    guard_pages(t, &w, &pool);
 done:
-    t->b->buffer_free(&pool);
+    ct_check_pool_free(t, &pool);
     t->ref_b->buffer_free(&ref_pool);
 }
 

@@ -44,7 +44,9 @@ static void embed_case(ct_check *t, const ct_dtype_info *type, int32_t n, int32_
         .rows = n, .max_cols = cols, .max_out = rows, .heads = 1, .kv_heads = 1, .head_dim = 32, .context = 64};
     ct_ctx c = ct_check_ctx(t, CT_CHECK_POOLS - 1, false, l), rc = ct_check_ref_ctx(t, l);
     ct_guarded y = ct_check_out(t, n, cols);
+    ct_check_before(t, &c, &r, NULL, NULL, 0);
     t->ops->embed(&c, y.dev, &w.dev, &r, 25.25f);
+    ct_check_after(t, &c);
     t->ref->embed(&rc, y.ref, &w.ref, &r, 25.25f);
     ct_check_guard(t, &y, "y");
     /* Decoding scale * quant - min in f32, in whatever order, and the scale: four roundings of the group's largest. */
@@ -167,7 +169,10 @@ static void run_linear(ct_check *t, const struct shape *s, int32_t pool, const c
         ws[i] = &w[i].dev;
     }
     ct_ctx c = ct_check_ctx(t, pool, s->exact, linear_limits(s));
+    c.deterministic = s->invariance;
+    ct_check_before(t, &c, rows, NULL, NULL, 0);
     t->ops->linear(&c, s->m, views, x, ws, rows);
+    ct_check_after(t, &c);
 }
 
 /* A row's bits do not depend on the number of threads, nor on which rows are computed with it. */
@@ -397,9 +402,12 @@ static void linear_geglu_case(ct_check *t, const struct shape *s)
                    .head_dim = 32,
                    .context = 64};
     ct_ctx c = ct_check_ctx(t, CT_CHECK_POOLS - 1, s->exact, l), rc = ct_check_ref_ctx(t, l);
+    c.deterministic = s->invariance;
     const ct_view ref_y[2] = {gate.ref, up.ref};
     const ct_weight *const ref_w[2] = {&w[0].ref, &w[1].ref};
+    ct_check_before(t, &c, &rows, NULL, NULL, 0);
     t->ops->linear_geglu(&c, y.dev, x.dev, &w[0].dev, &w[1].dev, &rows);
+    ct_check_after(t, &c);
     t->ref->linear(&rc, 2, ref_y, x.ref, ref_w, &rows);
     t->ref->geglu(&rc, y.ref, gate.ref, up.ref);
     ct_check_guard(t, &x, "x");
@@ -408,7 +416,10 @@ static void linear_geglu_case(ct_check *t, const struct shape *s)
     for (int32_t p = 0; s->invariance && p < CT_CHECK_POOLS - 1; p++) {
         ct_guarded again = ct_check_out(t, s->n, s->out[0]);
         c = ct_check_ctx(t, p, s->exact, l);
+        c.deterministic = s->invariance;
+        ct_check_before(t, &c, &rows, NULL, NULL, 0);
         t->ops->linear_geglu(&c, again.dev, x.dev, &w[0].dev, &w[1].dev, &rows);
+        ct_check_after(t, &c);
         for (int32_t r = 0; r < s->n; r++)
             ct_check_same(t, y.dev, r, again.dev, r, "with another number of threads");
     }
@@ -419,7 +430,10 @@ static void linear_geglu_case(ct_check *t, const struct shape *s)
         xr.off += (size_t)r * xr.stride * sizeof(float);
         xr.rows = 1;
         c = ct_check_ctx(t, CT_CHECK_POOLS - 1, s->exact, l);
+        c.deterministic = s->invariance;
+        ct_check_before(t, &c, &row, NULL, NULL, 0);
         t->ops->linear_geglu(&c, one.dev, xr, &w[0].dev, &w[1].dev, &row);
+        ct_check_after(t, &c);
         ct_check_same(t, y.dev, r, one.dev, 0, "when computed alone");
     }
 done:

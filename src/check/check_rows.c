@@ -53,7 +53,9 @@ static void rmsnorm_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
     ct_limits l = row_limits(n, d, 1, 32);
     ct_ctx c = ct_check_ctx(t, pool, false, l), rc = ct_check_ref_ctx(t, l);
     ct_guarded x = ct_check_in(t, n, d, fill, 1.0f), y = ct_check_out(t, n, d);
+    ct_check_before(t, &c, NULL, NULL, NULL, 0);
     t->ops->rmsnorm(&c, y.dev, x.dev, &w.dev, EPS_NORM);
+    ct_check_after(t, &c);
     t->ref->rmsnorm(&rc, y.ref, x.ref, &w.ref, EPS_NORM);
     ct_check_guard(t, &x, "x");
     ct_check_guard(t, &y, "y");
@@ -90,10 +92,12 @@ static void norm_add_any(ct_check *t, int32_t n, ct_fill fill, int32_t pool, boo
     ct_guarded y = ct_check_in(t, n, d, fill, 1.0f), z = ct_check_out(t, n, d);
     float *before = ct_check_temp(t, (size_t)n * (size_t)d * sizeof(float));
     memcpy(before, ct_view_row(x.ref, 0), (size_t)n * (size_t)d * sizeof(float));
+    ct_check_before(t, &c, NULL, NULL, NULL, 0);
     if (then_norm)
         t->ops->norm_add_norm(&c, z.dev, x.dev, y.dev, &w.dev, &next.dev, EPS_NORM);
     else
         t->ops->norm_add(&c, x.dev, y.dev, &w.dev, EPS_NORM);
+    ct_check_after(t, &c);
     t->ref->norm_add(&rc, x.ref, y.ref, &w.ref, EPS_NORM);
     t->ref->rmsnorm(&rc, z.ref, x.ref, &next.ref, EPS_NORM);
     ct_check_guard(t, &x, "x");
@@ -164,12 +168,14 @@ static void heads_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool, bool 
     t->ref->rope_table(&rc, cs.ref, &rows, &(ct_rope){.theta = 1e4, .factor = 1.0, .head_dim = d});
     for (int32_t i = 0; i < n; i++)
         memcpy(ct_view_row(cs.dev, i), ct_view_row(cs.ref, i), (size_t)d * sizeof(float));
+    ct_check_before(t, &c, &rows, NULL, NULL, 0);
     if (norm && rope)
         t->ops->norm_rope(&c, x.dev, &w.dev, cs.dev, heads, EPS_NORM);
     else if (norm)
         t->ops->head_norm(&c, x.dev, &w.dev, heads, EPS_NORM);
     else
         t->ops->rope(&c, x.dev, cs.dev, heads);
+    ct_check_after(t, &c);
     if (norm)
         t->ref->head_norm(&rc, x.ref, &w.ref, heads, EPS_NORM);
     size_t cells = (size_t)n * (size_t)heads * (size_t)d;
@@ -226,7 +232,9 @@ static void rope_table_case(ct_check *t, int32_t n, int32_t d, ct_rope how, int3
     ct_limits l = row_limits(n, d, 1, d);
     ct_ctx c = ct_check_ctx(t, (int32_t)ct_check_draw(t, CT_CHECK_POOLS), false, l), rc = ct_check_ref_ctx(t, l);
     ct_guarded cs = ct_check_out(t, n, d);
+    ct_check_before(t, &c, &rows, NULL, NULL, 0);
     t->ops->rope_table(&c, cs.dev, &rows, &how);
+    ct_check_after(t, &c);
     t->ref->rope_table(&rc, cs.ref, &rows, &how);
     ct_check_guard(t, &cs, "cs");
     for (int32_t i = 0; i < n; i++)
@@ -267,7 +275,9 @@ static void geglu_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
     ct_guarded up = ct_check_in(t, n, f, fill == CT_FILL_LARGE ? CT_FILL_NORMAL : fill, 1.0f),
                y = ct_check_out(t, n, f);
     t->ref->geglu(&rc, y.ref, gate.ref, up.ref);
+    ct_check_before(t, &c, NULL, NULL, NULL, 0);
     t->ops->geglu(&c, in_place ? gate.dev : y.dev, gate.dev, up.dev);
+    ct_check_after(t, &c);
     ct_check_guard(t, &gate, "gate");
     ct_check_guard(t, &up, "up");
     ct_check_guard(t, &y, "y");
@@ -282,6 +292,31 @@ static void geglu_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
 
 void ct_check_geglu(ct_check *t) { each_case(t, "geglu", geglu_case); }
 
+/* ---- softcap ---- */
+
+/* Quotient, hyperbolic tangent (two units) and product round. */
+static void softcap_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
+{
+    int32_t d = widths[ct_check_draw(t, N_WIDTHS)];
+    ct_check_case(t, "n %d, %d columns, %s", n, d, ct_fill_name(fill));
+    ct_limits l = row_limits(n, d, 1, 32);
+    ct_ctx c = ct_check_ctx(t, pool, false, l), rc = ct_check_ref_ctx(t, l);
+    ct_guarded x = ct_check_inout(t, n, d, fill, 20.0f);
+    ct_check_before(t, &c, NULL, NULL, NULL, 0);
+    t->ops->softcap(&c, x.dev, 30.0f);
+    ct_check_after(t, &c);
+    t->ref->softcap(&rc, x.ref, 30.0f);
+    ct_check_guard(t, &x, "x");
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t j = 0; j < d; j++) {
+            double want = (double)ct_view_row(x.ref, i)[j];
+            ct_check_value(t, "x", i, j, (double)ct_view_row(x.dev, i)[j], want,
+                           8.0 * CT_EPS32 * fabs(want) + 32.0 * FLUSHED);
+        }
+}
+
+void ct_check_softcap(ct_check *t) { each_case(t, "softcap", softcap_case); }
+
 /* ---- gather ---- */
 
 static void gather_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
@@ -294,7 +329,9 @@ static void gather_case(ct_check *t, int32_t n, ct_fill fill, int32_t pool)
     for (int32_t i = 0; i < n; i++)
         index[i] = i == 0 ? from - 1 : (int32_t)ct_check_draw(t, (uint64_t)from);
     ct_guarded x = ct_check_in(t, from, d, fill, 1.0f), y = ct_check_out(t, n, d);
+    ct_check_before(t, &c, NULL, NULL, index, n);
     t->ops->gather(&c, y.dev, x.dev, index);
+    ct_check_after(t, &c);
     t->ref->gather(&rc, y.ref, x.ref, index);
     ct_check_guard(t, &x, "x");
     ct_check_guard(t, &y, "y");

@@ -314,6 +314,8 @@ static ct_arena *lend(ct_check *t, ct_arena *block, ct_arena *lent, size_t bytes
 ct_ctx ct_check_ctx(ct_check *t, int32_t pool, bool exact, ct_limits l)
 {
     l.threads = ct_pool_threads(t->pools[pool]);
+    if (t->stream)
+        return (ct_ctx){.pool = t->pools[pool], .exact = exact, .stream = t->stream, .ops = t->ops};
     ct_arena *scratch = lend(t, &t->scratch, &t->lent, t->b->scratch_bytes(&l));
     return (ct_ctx){.pool = t->pools[pool], .scratch = scratch, .exact = exact, .ops = t->ops};
 }
@@ -323,4 +325,57 @@ ct_ctx ct_check_ref_ctx(ct_check *t, ct_limits l)
     l.threads = 1;
     ct_arena *scratch = lend(t, &t->ref_scratch, &t->ref_lent, t->ref_b->scratch_bytes(&l));
     return (ct_ctx){.scratch = scratch, .ops = t->ref};
+}
+
+/* ---- devices ---- */
+
+static void failed_if(ct_check *t, ct_status st)
+{
+    if (st != CT_OK)
+        t->status = st;
+}
+
+void ct_check_before(ct_check *t, ct_ctx *c, const ct_rows *rows, const ct_kv *kv, const int32_t *index,
+                     int32_t n_index)
+{
+    if (t->stream == NULL)
+        return;
+    failed_if(t, t->b->write(&t->mem, 0, t->mem.host, t->mem_used, NULL));
+    ct_run_begin(t->b, c, rows ? rows : &(ct_rows){0}, kv, kv != NULL, index, n_index, false);
+}
+
+void ct_check_after(ct_check *t, ct_ctx *c)
+{
+    if (t->stream == NULL)
+        return;
+    failed_if(t, ct_run_end(t->b, c, NULL));
+    failed_if(t, t->b->read(&t->mem, 0, t->mem.host, t->mem_used, NULL));
+}
+
+bool ct_check_pool(ct_check *t, ct_buffer *b, size_t bytes, int fill)
+{
+    if (t->b->buffer_alloc(b, bytes, NULL) != CT_OK)
+        return false;
+    bool apart = b->host == NULL;
+    if (apart && (b->host = ct_pages_alloc(bytes, false)) == NULL)
+        return false;
+    memset(b->host, fill, bytes);
+    if (apart)
+        failed_if(t, t->b->write(b, 0, b->host, bytes, NULL));
+    return true;
+}
+
+void ct_check_pool_fetch(ct_check *t, ct_buffer *b)
+{
+    if (t->stream)
+        failed_if(t, t->b->read(b, 0, b->host, b->bytes, NULL));
+}
+
+void ct_check_pool_free(ct_check *t, ct_buffer *b)
+{
+    if (t->stream && b->host) {
+        ct_pages_free(b->host, b->bytes);
+        b->host = NULL;
+    }
+    t->b->buffer_free(b);
 }

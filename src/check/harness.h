@@ -34,6 +34,8 @@ typedef struct ct_check {
     ct_pool *pools[CT_CHECK_POOLS];
     ct_arena scratch, ref_scratch, lent, ref_lent; /* blocks; what a context sees of them */
     ct_buffer mem, ref_mem;                        /* operands: the backend's, the oracle's */
+    void *
+        stream; /* of a backend whose memory is a device's: then mem.host is a copy that is sent before an op and fetched after */
     size_t mem_used, ref_used;
     uint64_t seed, draws;
     bool quick;
@@ -65,7 +67,7 @@ typedef struct ct_check_weight {
 typedef void ct_check_op_fn(ct_check *t);
 ct_check_op_fn ct_check_embed, ct_check_rope_table, ct_check_rmsnorm, ct_check_linear, ct_check_head_norm,
     ct_check_rope, ct_check_norm_rope, ct_check_kv_store, ct_check_attention, ct_check_geglu, ct_check_linear_geglu,
-    ct_check_norm_add, ct_check_norm_add_norm, ct_check_gather;
+    ct_check_norm_add, ct_check_norm_add_norm, ct_check_softcap, ct_check_gather;
 
 void ct_check_line_begin(ct_check *t, const char *op, const char *type);
 void ct_check_line_end(ct_check *t);
@@ -91,6 +93,15 @@ void ct_check_weight_free(ct_check *t, ct_check_weight *w);
 /* Contexts with as much scratch as the backend asked for at these limits, and not a byte more. */
 ct_ctx ct_check_ctx(ct_check *t, int32_t pool, bool exact, ct_limits l);
 ct_ctx ct_check_ref_ctx(ct_check *t, ct_limits l);
+
+/* Around every call of the backend's table, with what the op is given: a device gets its operands, and gives them back. */
+void ct_check_before(ct_check *t, ct_ctx *c, const ct_rows *rows, const ct_kv *kv, const int32_t *index,
+                     int32_t n_index);
+void ct_check_after(ct_check *t, ct_ctx *c);
+/* A buffer beside the operands, filled with a byte; ct_check_pool_fetch before its host is read. False: no memory. */
+bool ct_check_pool(ct_check *t, ct_buffer *b, size_t bytes, int fill);
+void ct_check_pool_fetch(ct_check *t, ct_buffer *b);
+void ct_check_pool_free(ct_check *t, ct_buffer *b);
 
 /* Nothing but an output's cells may have changed. */
 void ct_check_guard(ct_check *t, const ct_guarded *g, const char *what);

@@ -100,6 +100,7 @@ static void build_tables(void)
             .linear_geglu = ct_cpu_linear_geglu,
             .norm_add = ct_cpu_norm_add,
             .norm_add_norm = ct_cpu_norm_add_norm,
+            .softcap = ct_cpu_softcap,
             .gather = ct_cpu_gather,
         };
     }

@@ -24,6 +24,7 @@ void ct_cpu_geglu(ct_ctx *c, ct_view y, ct_view gate, ct_view up);
 void ct_cpu_norm_add(ct_ctx *c, ct_view x, ct_view y, const ct_weight *w, float eps);
 void ct_cpu_norm_add_norm(ct_ctx *c, ct_view z, ct_view x, ct_view y, const ct_weight *w, const ct_weight *w_next,
                           float eps);
+void ct_cpu_softcap(ct_ctx *c, ct_view x, float cap);
 void ct_cpu_gather(ct_ctx *c, ct_view y, ct_view x, const int32_t *index);
 
 /* attention.c */

@@ -16,6 +16,7 @@ enum row_op {
     OP_NORM_ADD,
     OP_NORM_ADD_NORM,
     OP_GATHER,
+    OP_SOFTCAP,
     OP_TABLE
 };
 
@@ -56,6 +57,10 @@ static void one_row(const struct row_job *j, int32_t i)
     case OP_NORM_ADD_NORM:
         k->norm_add(x, ct_view_row(j->y, i), j->w, cols, j->eps);
         k->rmsnorm(ct_view_row(j->z, i), x, j->w_next, cols, j->eps);
+        break;
+    case OP_SOFTCAP:
+        for (int32_t e = 0; e < cols; e++)
+            x[e] = j->eps * tanhf(x[e] / j->eps);
         break;
     case OP_GATHER: memcpy(ct_view_row(j->y, i), ct_view_row(j->x, j->index[i]), (size_t)cols * sizeof *x); break;
     case OP_TABLE: {
@@ -139,6 +144,12 @@ void ct_cpu_norm_add_norm(ct_ctx *c, ct_view z, ct_view x, ct_view y, const ct_w
                             .w_next = vector(w_next),
                             .n = x.rows,
                             .eps = eps});
+}
+
+/* Rare enough that nobody made it fast. */
+void ct_cpu_softcap(ct_ctx *c, ct_view x, float cap)
+{
+    run(c, (struct row_job){.op = OP_SOFTCAP, .x = x, .n = x.rows, .eps = cap});
 }
 
 void ct_cpu_gather(ct_ctx *c, ct_view y, ct_view x, const int32_t *index)

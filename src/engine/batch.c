@@ -14,6 +14,9 @@ struct ct_batch {
     int64_t *seen;                    /* [sequences] number of the step that last had rows of it */
     int64_t steps;
     int32_t n_logits; /* rows of logits that are valid */
+    float *
+        logits; /* [max_out][stride of the step's] those of a device, fetched when somebody looks; NULL for the CPU's own */
+    bool fetched;
     size_t bytes;
 };
 
@@ -59,9 +62,15 @@ static ct_status check_options(const ct_batch_options *o, int32_t head_dim, ct_e
     return CT_OK;
 }
 
-static size_t host_bytes(const ct_batch_options *o)
+static size_t logits_bytes(const ct_gemma *m, int32_t max_out)
 {
-    return (size_t)o->max_rows * 4 * sizeof(int32_t) + (size_t)o->sequences * sizeof(int64_t) + sizeof(ct_batch);
+    return m->backend->read ? (size_t)max_out * ct_round_up((size_t)m->cfg.embed_rows, 16) * sizeof(float) : 0;
+}
+
+static size_t host_bytes(const ct_gemma *m, const ct_batch_options *o)
+{
+    return (size_t)o->max_rows * 4 * sizeof(int32_t) + (size_t)o->sequences * sizeof(int64_t) + sizeof(ct_batch) +
+           logits_bytes(m, o->max_out);
 }
 
 size_t ct_batch_need(const ct_gemma *m, const ct_batch_options *opt, int32_t threads, size_t *local, size_t *global,
@@ -70,7 +79,7 @@ size_t ct_batch_need(const ct_gemma *m, const ct_batch_options *opt, int32_t thr
     ct_batch_options o = complete(m, opt);
     size_t cache = ct_kvcache_bytes(m, o.sequences, o.context, o.chunk, (ct_dtype)o.type_k, (ct_dtype)o.type_v, local,
                                     global);
-    size_t work = ct_step_bytes(m, o.max_rows, o.max_out, o.context, threads) + host_bytes(&o), total;
+    size_t work = ct_step_bytes(m, o.max_rows, o.max_out, o.context, threads) + host_bytes(m, &o), total;
     if (step)
         *step = work;
     return ct_add_ok(cache, work, &total) ? total : SIZE_MAX;
@@ -95,7 +104,9 @@ ct_status ct_batch_create(ct_batch **out, const ct_gemma *m, ct_pool *pool, cons
     b->out = ct_alloc(n * sizeof *b->out);
     b->seen = ct_calloc((size_t)o.sequences, sizeof *b->seen);
     b->bytes = ct_batch_need(m, &o, ct_pool_threads(pool), NULL, NULL, NULL);
-    if (!b->token || !b->pos || !b->seq || !b->out || !b->seen) {
+    if (logits_bytes(m, o.max_out) > 0)
+        b->logits = ct_alloc(logits_bytes(m, o.max_out));
+    if (!b->token || !b->pos || !b->seq || !b->out || !b->seen || (logits_bytes(m, o.max_out) > 0 && !b->logits)) {
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for a batch of %d rows", o.max_rows);
         goto done;
     }
@@ -103,6 +114,7 @@ ct_status ct_batch_create(ct_batch **out, const ct_gemma *m, ct_pool *pool, cons
     if (st != CT_OK)
         goto done;
     st = ct_step_create(&b->step, m, o.max_rows, o.max_out, o.context, ct_pool_threads(pool), err);
+    b->ctx.stream = b->step.stream;
 done:
     if (st == CT_OK)
         *out = b;
@@ -122,6 +134,7 @@ void ct_batch_free(ct_batch *b)
     ct_free(b->seq);
     ct_free(b->out);
     ct_free(b->seen);
+    ct_free(b->logits);
     ct_free(b);
 }
 
@@ -173,6 +186,35 @@ static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, boo
     return CT_OK;
 }
 
+/* The layers, and the head of as many wanted rows as there is room for: one run, which a device may record. */
+static ct_status run(ct_batch *b, const ct_rows *r, const ct_kv *kv, int32_t n_out, ct_error *err)
+{
+    const ct_gemma *m = b->model;
+    int32_t first = n_out < b->step.max_out ? n_out : b->step.max_out;
+    b->n_logits = 0;
+    bool alike = r->n_prompt == 0 || r->n_prompt == r->n; /* else it matters which rows are wanted */
+    if (ct_run_begin(m->backend, &b->ctx, r, kv, m->cfg.layers, b->out, n_out, alike)) {
+        ct_forward_layers(m, &b->ctx, &b->step, r, kv, b->out, n_out, NULL, NULL);
+        if (n_out > 0)
+            ct_forward_head(m, &b->ctx, &b->step, 0, first);
+    }
+    ct_status st = ct_run_end(m->backend, &b->ctx, err);
+    b->n_logits = st == CT_OK ? first : 0;
+    b->fetched = false;
+    return st;
+}
+
+/* The head alone, of rows behind the first that fitted. */
+static ct_status head(ct_batch *b, int32_t from, int32_t n, ct_error *err)
+{
+    const ct_gemma *m = b->model;
+    if (ct_run_begin(m->backend, &b->ctx, &(ct_rows){.n = n}, NULL, 0, NULL, 0, false))
+        ct_forward_head(m, &b->ctx, &b->step, from, n);
+    b->n_logits = n;
+    b->fetched = false;
+    return ct_run_end(m->backend, &b->ctx, err);
+}
+
 ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row_logits_fn *on_logits, void *arg,
                         ct_error *err)
 {
@@ -181,56 +223,87 @@ ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row
     ct_status st = take_rows(b, rows, n, on_logits != NULL, &r, &n_out, err);
     if (st != CT_OK)
         return st;
-    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, b->out, n_out, NULL, NULL);
+    st = run(b, &r, b->cache.layers, n_out, err);
+    if (st != CT_OK) /* of a device alone: nothing can be said of what it stored */
+        return st;
     for (int32_t i = 0; i < n; i++)
         ct_kvcache_grow(&b->cache, b->seq[i], 1);
-    b->n_logits = 0;
     for (int32_t from = 0; from < n_out && st == CT_OK; from += b->step.max_out) {
-        b->n_logits = n_out - from < b->step.max_out ? n_out - from : b->step.max_out;
-        ct_forward_head(b->model, &b->ctx, &b->step, from, b->n_logits);
-        for (int32_t i = 0; on_logits && i < b->n_logits && st == CT_OK; i++)
-            st = on_logits(arg, b->out[from + i], ct_view_row(b->step.logits, i));
+        int32_t now = n_out - from < b->step.max_out ? n_out - from : b->step.max_out;
+        if (from > 0)
+            st = head(b, from, now, err);
+        for (int32_t i = 0; on_logits && i < now && st == CT_OK; i++) {
+            const float *row = ct_batch_logits(b, i);
+            st = row ? on_logits(arg, b->out[from + i], row)
+                     : ct_fail(err, CT_EIO, b->model->backend->name, "the logits could not be fetched from the device");
+        }
     }
     if (st != CT_OK)
         b->n_logits = 0;
     return st;
 }
 
-const float *ct_batch_logits(const ct_batch *b, int32_t i)
+const float *ct_batch_logits(ct_batch *b, int32_t i)
 {
+    const ct_view *v = &b->step.logits;
     if (i < 0)
         i = b->n_logits - 1;
-    return i >= 0 && i < b->n_logits ? ct_view_row(b->step.logits, i) : NULL;
+    if (i < 0 || i >= b->n_logits)
+        return NULL;
+    if (b->logits == NULL)
+        return ct_view_row(*v, i);
+    if (!b->fetched && ct_buffer_read(b->model->backend, v->buf, v->off, b->logits, (size_t)b->n_logits * v->stride * 4,
+                                      NULL) != CT_OK)
+        return NULL;
+    b->fetched = true;
+    return b->logits + (size_t)i * v->stride;
 }
 
 struct found {
+    const ct_backend *backend;
     int32_t layer;
 };
 
 static int look(void *arg, int32_t layer, ct_view x)
 {
     struct found *found = arg;
-    const float *row = ct_view_row(x, 0);
-    for (int32_t i = 0; i < x.cols; i++)
-        if (!isfinite(row[i])) {
+    enum { SOME = 256 };
+    float some[SOME];
+    for (int32_t i = 0; i < x.cols; i++) {
+        int32_t left = x.cols - i < SOME ? x.cols - i : SOME;
+        if (i % SOME == 0 &&
+            ct_buffer_read(found->backend, x.buf, x.off + (size_t)i * 4, some, (size_t)left * 4, NULL) != CT_OK)
+            return 1;
+        if (!isfinite(some[i % SOME])) {
             found->layer = layer;
             return 1;
         }
+    }
     return 0;
+}
+
+/* One row, the last stored of its sequence, as it was. */
+static ct_rows last_row(ct_batch *b, int32_t seq, int32_t token, bool decode)
+{
+    b->token[0] = token;
+    b->seq[0] = seq;
+    b->pos[0] = b->cache.length[seq] - 1;
+    b->out[0] = 0;
+    return (ct_rows){.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
 }
 
 /* The first layer whose residual is not finite: -1 for the embedding, the number of layers if what follows them is to blame. */
 static int32_t blame(ct_batch *b, int32_t seq, int32_t token, bool decode)
 {
-    struct found found = {b->model->cfg.layers};
-    b->token[0] = token;
-    b->seq[0] = seq;
-    b->pos[0] = b->cache.length[seq] - 1;
-    if (b->pos[0] < 0)
+    const ct_gemma *m = b->model;
+    struct found found = {m->backend, m->cfg.layers};
+    if (b->cache.length[seq] == 0)
         return found.layer;
-    ct_rows r = {.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
+    ct_rows r = last_row(b, seq, token, decode);
     b->n_logits = 0;
-    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, NULL, 0, look, &found);
+    if (ct_run_begin(m->backend, &b->ctx, &r, b->cache.layers, m->cfg.layers, NULL, 0, false))
+        ct_forward_layers(m, &b->ctx, &b->step, &r, b->cache.layers, NULL, 0, look, &found);
+    ct_run_end(m->backend, &b->ctx, NULL); /* the sentence that is being made says more than a device's */
     return found.layer;
 }
 
@@ -256,7 +329,8 @@ ct_status ct_batch_explain(ct_batch *b, int32_t seq, int32_t token, bool decode,
                    at, layer, layers - 1, advice);
 }
 
-void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode)
+ct_status ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode,
+                          ct_error *err)
 {
     for (int32_t i = 0; i < n; i++) {
         b->token[i] = ids[i];
@@ -264,21 +338,13 @@ void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, i
         b->pos[i] = at + i;
     }
     ct_rows r = {.n = n, .n_prompt = decode ? 0 : n, .token = b->token, .pos = b->pos, .seq = b->seq};
-    b->n_logits = 0;
-    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.replayed, NULL, 0, NULL, NULL);
+    return run(b, &r, b->cache.replayed, 0, err);
 }
 
-void ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode)
+ct_status ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode, ct_error *err)
 {
-    b->token[0] = token;
-    b->seq[0] = seq;
-    b->pos[0] = b->cache.length[seq] - 1;
-    b->out[0] = 0;
-    ct_rows r = {.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
-    ct_forward_layers(b->model, &b->ctx, &b->step, &r, b->cache.layers, b->out, 1, NULL,
-                      NULL); /* stores the same bits */
-    ct_forward_head(b->model, &b->ctx, &b->step, 0, 1);
-    b->n_logits = 1;
+    ct_rows r = last_row(b, seq, token, decode);
+    return run(b, &r, b->cache.layers, 1, err); /* stores the same bits */
 }
 
 ct_kvcache *ct_batch_cache(ct_batch *b) { return &b->cache; }

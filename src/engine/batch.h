@@ -48,7 +48,7 @@ ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row
                         ct_error *err);
 /* Logits [vocab] of the i-th wanted row of the last step (with on_logits: of the last ones only, so use i = -1 for the last
  * wanted row of all). NULL if there is none. */
-const float *ct_batch_logits(const ct_batch *b, int32_t i);
+const float *ct_batch_logits(ct_batch *b, int32_t i);
 
 /* For logits that are no numbers: runs the last position of a sequence again, looks at the residual behind every layer, and
  * returns ENUMERIC with the first layer that is to blame. Stored keys stay as they are; logits are gone. */
@@ -56,9 +56,10 @@ ct_status ct_batch_explain(ct_batch *b, int32_t seq, int32_t token, bool decode,
 
 /* Makes a sequence's rings again: runs n positions that are stored in the global layers, at, at + 1, ..., with the ids and
  * the role that they had (n <= chunk); only the rings are written. For ct_kvcache_rewind; the caller says what comes out of it. */
-void ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode);
+ct_status ct_batch_replay(ct_batch *b, int32_t seq, int32_t at, const int32_t *ids, int32_t n, bool decode,
+                          ct_error *err);
 /* Logits of the last position of a sequence, computed again: ct_batch_logits(b, 0). */
-void ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode);
+ct_status ct_batch_again(ct_batch *b, int32_t seq, int32_t token, bool decode, ct_error *err);
 /* The cache, for those who move its bytes: snapshots, files. */
 ct_kvcache *ct_batch_cache(ct_batch *b);
 

@@ -91,6 +91,7 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
                                 .head_dim = c->head_dim,
                                 .ring = global ? 0 : p.ring_pages,
                                 .table_stride = global ? p.seq_pages : p.ring_pages,
+                                .sequences = sequences,
                                 .table = global ? kc->global_table : kc->local_table,
                                 .pool = &kc->buf,
                                 .off = off,
@@ -106,7 +107,7 @@ void ct_kvcache_free(ct_kvcache *kc)
 {
     if (kc == NULL || kc->model == NULL)
         return;
-    if (kc->buf.host || kc->buf.impl)
+    if (kc->buf.bytes > 0)
         kc->model->backend->buffer_free(&kc->buf);
     ct_free(kc->local_table);
     ct_free(kc->global_table);
@@ -160,24 +161,38 @@ void ct_kvcache_rewind(ct_kvcache *kc, int32_t seq, int32_t n)
     kc->low[seq] = INT32_MAX;
 }
 
-uint8_t *ct_kvcache_page(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page)
+/* Where the page of positions page * CT_KV_PAGE.. of a layer begins in buf. */
+static size_t page_at(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page)
 {
     const ct_kv *kv = &kc->layers[layer];
-    if (kc->buf.host == NULL)
-        return NULL;
     size_t slot = (size_t)seq * (size_t)kv->table_stride + (size_t)(kv->ring ? page % kv->ring : page);
-    return (uint8_t *)kc->buf.host + kv->off + (size_t)kv->table[slot] * kv->page_bytes;
+    return kv->off + (size_t)kv->table[slot] * kv->page_bytes;
+}
+
+ct_status ct_kvcache_read(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page, void *dst, ct_error *err)
+{
+    return ct_buffer_read(kc->model->backend, &kc->buf, page_at(kc, layer, seq, page), dst,
+                          kc->layers[layer].page_bytes, err);
+}
+
+ct_status ct_kvcache_write(ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page, const void *src, ct_error *err)
+{
+    return ct_buffer_write(kc->model->backend, &kc->buf, page_at(kc, layer, seq, page), src,
+                           kc->layers[layer].page_bytes, err);
 }
 
 bool ct_kvcache_copy(ct_kvcache *kc, int32_t to, int32_t from)
 {
     int32_t end = pages_for(kc->length[from]);
-    bool can = kc->buf.host != NULL;
+    uint8_t *one = ct_alloc(kc->layers[0].page_bytes);
+    bool can = one != NULL;
     for (int32_t i = 0; can && i < kc->model->cfg.layers; i++) {
         int32_t ring = kc->layers[i].ring, first = ring && end > ring ? end - ring : 0;
-        for (int32_t page = first; page < end; page++)
-            memcpy(ct_kvcache_page(kc, i, to, page), ct_kvcache_page(kc, i, from, page), kc->layers[i].page_bytes);
+        for (int32_t page = first; can && page < end; page++)
+            can = ct_kvcache_read(kc, i, from, page, one, NULL) == CT_OK &&
+                  ct_kvcache_write(kc, i, to, page, one, NULL) == CT_OK;
     }
+    ct_free(one);
     kc->length[to] = can ? kc->length[from] : 0;
     kc->low[to] = can ? kc->low[from] : 0;
     return can;

@@ -40,10 +40,12 @@ int32_t ct_kvcache_cut(ct_kvcache *kc, int32_t seq, int32_t n);
 /* Keeps the first n positions of the global layers; the rings are worth nothing until `rebuilt` says from where on they are. */
 void ct_kvcache_rewind(ct_kvcache *kc, int32_t seq, int32_t n);
 void ct_kvcache_rebuilt(ct_kvcache *kc, int32_t seq, int32_t low);
-/* Makes sequence `to` equal to `from`: its pages, its length. False, and `to` empty, where the CPU cannot touch them. */
+/* Makes sequence `to` equal to `from`: its pages, its length. False, and `to` empty, where memory is short or a device fails. */
 bool ct_kvcache_copy(ct_kvcache *kc, int32_t to, int32_t from);
-/* The bytes of the page of positions page * CT_KV_PAGE.. of a layer; NULL where the CPU cannot touch them. */
-uint8_t *ct_kvcache_page(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page);
+/* Copies the page (page_bytes) of positions page * CT_KV_PAGE.. of a layer, from and to wherever the cache is. EIO as
+ * backend.h says. */
+ct_status ct_kvcache_read(const ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page, void *dst, ct_error *err);
+ct_status ct_kvcache_write(ct_kvcache *kc, int32_t layer, int32_t seq, int32_t page, const void *src, ct_error *err);
 /* The rings' pages that hold the window before n: first .. first + count - 1. */
 int32_t ct_kvcache_window(const ct_kvcache *kc, int32_t n, int32_t *count);
 

@@ -351,6 +351,9 @@ ct_status ct_schedule_step(ct_schedule *s, ct_schedule_item *items, int32_t n, c
     int32_t rows = share_out(s, items, n), choosing = lay_rows(s, items, n);
     if (rows > 0)
         st = ct_batch_step(s->batch, s->rows, rows, NULL, NULL, err);
+    if (st == CT_OK && choosing > 0 &&
+        ct_batch_logits(s->batch, 0) == NULL) /* also fetches them, before threads look */
+        st = ct_fail(err, CT_EIO, s->model->backend->name, "the logits could not be fetched from the device");
     if (st != CT_OK)
         return st;
     struct choosing c = {s, items};

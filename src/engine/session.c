@@ -64,7 +64,7 @@ ct_status ct_context_choose(int32_t *context, const ct_gemma *m, int32_t wanted,
                             ct_error *err)
 {
     int32_t trained = m->cfg.context, want = wanted > 0 ? wanted : trained;
-    size_t room = ct_memory_available();
+    size_t room = m->backend->memory_free ? m->backend->memory_free() : ct_memory_available();
     if (wanted < 0 || wanted > trained)
         return ct_fail(err, CT_EINVAL, "context",
                        "expected a context of at most the %d positions the model was trained for, "
@@ -164,14 +164,16 @@ static ct_status pass_on(void *arg, int32_t row, const float *logits)
     return p->fn(p->arg, p->start + row, logits);
 }
 
-void ct_session_replay_some(ct_session *s, int32_t most)
+ct_status ct_session_replay_some(ct_session *s, int32_t most, ct_error *err)
 {
     int32_t to = ct_batch_length(s->batch, 0);
     while (s->replay >= 0 && s->replay < to && most > 0) {
         int32_t at = s->replay, n = 1;
         while (n < s->chunk && n < most && at + n < to && s->roles[at + n] == s->roles[at])
             n++;
-        ct_batch_replay(s->batch, 0, at, s->ids + at, n, s->roles[at] != 0);
+        ct_status st = ct_batch_replay(s->batch, 0, at, s->ids + at, n, s->roles[at] != 0, err);
+        if (st != CT_OK)
+            return st;
         s->replay += n;
         most -= n;
     }
@@ -180,17 +182,20 @@ void ct_session_replay_some(ct_session *s, int32_t most)
         s->replay = -1;
         ct_session_mark(s); /* who came back here once may come again */
     }
+    return CT_OK;
 }
 
 /* One step of n <= chunk rows. The history follows the cache, whatever the step returns. */
 static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last,
                       ct_logits_fn *on_logits, void *arg, ct_error *err)
 {
-    ct_session_replay_some(s, INT32_MAX);
+    ct_status st = ct_session_replay_some(s, INT32_MAX, err);
+    if (st != CT_OK)
+        return st;
     struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0)};
     for (int32_t i = 0; i < n; i++)
         s->rows[i] = (ct_batch_row){.token = ids[i], .decode = decode, .want = on_logits || (want_last && i == n - 1)};
-    ct_status st = ct_batch_step(s->batch, s->rows, n, on_logits ? pass_on : NULL, &p, err);
+    st = ct_batch_step(s->batch, s->rows, n, on_logits ? pass_on : NULL, &p, err);
     int32_t stored = ct_batch_length(s->batch, 0) - p.start;
     if (stored > 0) {
         memcpy(s->ids + p.start, ids, (size_t)stored * sizeof *ids);
@@ -199,7 +204,7 @@ static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode,
         if (even > p.start)
             ct_snapshots_take(&s->snapshots, even);
         s->last_decoded = decode;
-        s->logits = ct_batch_logits(s->batch, -1);
+        s->has_logits = st == CT_OK && s->rows[n - 1].want;
     }
     return st;
 }
@@ -238,16 +243,19 @@ ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err)
 
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err)
 {
-    if (s->logits == NULL)
+    const float *logits = ct_session_logits(s);
+    if (!s->has_logits)
         return ct_fail(err, CT_EINVAL, NULL, "expected a prompt before the first token is chosen, found none");
+    if (logits == NULL)
+        return ct_fail(err, CT_EIO, s->model->backend->name, "the logits could not be fetched from the device");
     int32_t n = ct_batch_length(s->batch, 0);
-    ct_status st = ct_sample(s->sampler, s->logits, how, s->ids, (size_t)n, (uint64_t)n, token, logprob, err);
-    if (st == CT_ENUMERIC && isnan(ct_logsumexp(s->logits, s->model->cfg.vocab)))
+    ct_status st = ct_sample(s->sampler, logits, how, s->ids, (size_t)n, (uint64_t)n, token, logprob, err);
+    if (st == CT_ENUMERIC && isnan(ct_logsumexp(logits, s->model->cfg.vocab)))
         return ct_batch_explain(s->batch, 0, s->ids[n - 1], s->last_decoded, err);
     return st;
 }
 
-const float *ct_session_logits(const ct_session *s) { return s->logits; }
+const float *ct_session_logits(const ct_session *s) { return s->has_logits ? ct_batch_logits(s->batch, -1) : NULL; }
 int32_t ct_session_length(const ct_session *s) { return ct_batch_length(s->batch, 0); }
 int32_t ct_session_context(const ct_session *s) { return s->context; }
 const int32_t *ct_session_ids(const ct_session *s) { return s->ids; }
@@ -267,12 +275,13 @@ static void rewind_to(ct_session *s, int32_t n)
     if (snapshot > from) {
         from = snapshot;
         s->replay_low = snapshot - (c->window - 1);
-        ct_snapshots_restore(&s->snapshots, snapshot);
+        if (!ct_snapshots_restore(&s->snapshots, snapshot)) /* the device is gone, as the next step will say */
+            from = s->replay_low = 0;
     }
     ct_kvcache_rewind(ct_batch_cache(s->batch), 0, n);
     s->replay = from;
     if (from == n)
-        ct_session_replay_some(s, 0);
+        ct_session_replay_some(s, 0, NULL); /* runs nothing: notes that nothing is due */
 }
 
 int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n)
@@ -283,7 +292,7 @@ int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n)
         common++;
     if (n > 0 && (size_t)common == n)
         common--;
-    s->logits = NULL; /* of another token now, or about to be */
+    s->has_logits = false; /* of another token now, or about to be */
     if (common == 0)
         ct_session_reset(s);
     if (common == length || common == 0)
@@ -297,7 +306,7 @@ int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n)
 }
 
 int32_t ct_session_behind(const ct_session *s) { return s->replay < 0 ? 0 : ct_session_length(s) - s->replay; }
-void ct_session_catch_up(ct_session *s) { ct_session_replay_some(s, s->chunk); }
+ct_status ct_session_catch_up(ct_session *s, ct_error *err) { return ct_session_replay_some(s, s->chunk, err); }
 
 void ct_session_mark(ct_session *s)
 {
@@ -310,5 +319,5 @@ void ct_session_reset(ct_session *s)
     ct_batch_cut(s->batch, 0, 0);
     ct_snapshots_cut(&s->snapshots, 0);
     s->replay = -1;
-    s->logits = NULL;
+    s->has_logits = false;
 }

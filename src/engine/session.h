@@ -67,7 +67,7 @@ const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_l
 int32_t ct_session_keep(ct_session *s, const int32_t *ids, size_t n);
 /* How many positions the next feed will run again first; and runs a chunk of them, for those who want to be asked in between. */
 int32_t ct_session_behind(const ct_session *s);
-void ct_session_catch_up(ct_session *s);
+ct_status ct_session_catch_up(ct_session *s, ct_error *err);
 /* Takes a snapshot of the rings here: later histories are likely to part from this one at this point. */
 void ct_session_mark(ct_session *s);
 

@@ -39,15 +39,18 @@ static uint64_t hash(uint64_t h, const void *data, size_t n)
     return h;
 }
 
-static uint64_t hash_weight(uint64_t h, const ct_weight *w)
+static uint64_t hash_weight(uint64_t h, const ct_backend *b, const ct_weight *w)
 {
     enum { SLICES = 8, SLICE = 64 };
     if (w->rows == 0)
         return h;
     int32_t shape[4] = {w->rows, w->cols, (int32_t)w->dtype->type, (int32_t)w->use};
     h = hash(hash(h, w->name, sizeof w->name), shape, sizeof shape);
-    for (size_t i = 0; w->buf.host && w->buf.bytes >= SLICE && i < SLICES; i++)
-        h = hash(h, (const uint8_t *)w->buf.host + (w->buf.bytes - SLICE) / (SLICES - 1) * i, SLICE);
+    uint8_t some[SLICE] = {0};
+    for (size_t i = 0; w->buf.bytes >= SLICE && i < SLICES; i++) {
+        ct_buffer_read(b, &w->buf, (w->buf.bytes - SLICE) / (SLICES - 1) * i, some, SLICE, NULL);
+        h = hash(h, some, SLICE);
+    }
     return h;
 }
 
@@ -61,14 +64,14 @@ static uint64_t fingerprint(const ct_gemma *m)
     uint64_t h = hash(hash(1, shape, sizeof shape), real, sizeof real);
     const ct_weight *top[] = {&m->embed, &m->head, &m->norm};
     for (size_t i = 0; i < 3; i++)
-        h = hash_weight(h, top[i]);
+        h = hash_weight(h, m->backend, top[i]);
     for (int32_t i = 0; i < c->layers; i++) {
         const ct_layer *l = &m->layers[i];
         const ct_weight *all[] = {
             &l->attn_norm,      &l->q,        &l->k,    &l->v,  &l->q_norm, &l->k_norm,       &l->o,
             &l->post_attn_norm, &l->ffn_norm, &l->gate, &l->up, &l->down,   &l->post_ffn_norm};
         for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
-            h = hash_weight(h, all[k]);
+            h = hash_weight(h, m->backend, all[k]);
     }
     return ct_mix64(h);
 }
@@ -103,7 +106,7 @@ static struct header header_of(const ct_session *s, const ct_kvcache *kc, int32_
                        .file_bytes = file_bytes(kc, n),
                        .type_k = (int32_t)kv->type_k,
                        .type_v = (int32_t)kv->type_v,
-                       .flags = (s->exact ? F_EXACT : 0) | (s->logits ? F_LOGITS : 0),
+                       .flags = (s->exact ? F_EXACT : 0) | (s->has_logits ? F_LOGITS : 0),
                        .length = n,
                        .layers = kc->model->cfg.layers,
                        .page = CT_KV_PAGE,
@@ -129,19 +132,21 @@ ct_status ct_session_save(ct_session *s, const char *path, const uint8_t *note, 
     uint64_t sum = 0;
     if (n == 0)
         return ct_fail(err, CT_EINVAL, "session", "there is nothing to save: the session is empty");
-    if (kc->buf.host == NULL)
-        return ct_fail(err, CT_EUNSUPPORTED, "session", "sessions on the backend %s cannot be saved so far",
-                       s->model->backend->name);
-    ct_session_replay_some(s, INT32_MAX);
+    ct_status st = ct_session_replay_some(s, INT32_MAX, err);
+    if (st != CT_OK)
+        return st;
     struct header h = header_of(s, kc, n);
     if (note)
         memcpy(h.note, note, sizeof h.note);
-    uint8_t *history = ct_calloc(1, history_bytes(n));
-    if (history == NULL)
+    uint8_t *history = ct_calloc(1, history_bytes(n)), *page = ct_alloc(h.page_bytes);
+    if (history == NULL || page == NULL) {
+        ct_free(history);
+        ct_free(page);
         return ct_fail(err, CT_ENOMEM, path, "out of memory for the ids of %d tokens", n);
+    }
     memcpy(history, s->ids, (size_t)n * 4);
     memcpy(history + (size_t)n * 4, s->roles, (size_t)n);
-    ct_status st = ct_writer_open(&w, path, err);
+    st = ct_writer_open(&w, path, err);
     if (st == CT_OK)
         st = put(w, &sum, &h, sizeof h, err);
     if (st == CT_OK)
@@ -149,7 +154,8 @@ ct_status ct_session_save(ct_session *s, const char *path, const uint8_t *note, 
     for (int32_t layer = 0; layer < h.layers && st == CT_OK; layer++) {
         int32_t count, first = pages_of(kc, layer, n, &count);
         for (int32_t i = 0; i < count && st == CT_OK; i++)
-            st = put(w, &sum, ct_kvcache_page(kc, layer, 0, first + i), h.page_bytes, err);
+            if ((st = ct_kvcache_read(kc, layer, 0, first + i, page, err)) == CT_OK)
+                st = put(w, &sum, page, h.page_bytes, err);
     }
     sum = ct_mix64(sum);
     if (st == CT_OK)
@@ -160,6 +166,7 @@ ct_status ct_session_save(ct_session *s, const char *path, const uint8_t *note, 
     }
     ct_writer_abandon(w);
     ct_free(history);
+    ct_free(page);
     return st;
 }
 
@@ -228,10 +235,7 @@ ct_status ct_session_load(ct_session *s, const char *path, uint8_t *note, ct_err
     ct_status st = ct_map_open(&map, path, err);
     if (st != CT_OK)
         return st;
-    if (kc->buf.host == NULL)
-        st = other(path, "a backend whose memory is out of reach", err);
-    else
-        st = prove(s, &map, &h, path, err);
+    st = prove(s, &map, &h, path, err);
     if (st != CT_OK)
         goto done;
     ct_session_reset(s);
@@ -241,16 +245,18 @@ ct_status ct_session_load(ct_session *s, const char *path, uint8_t *note, ct_err
     p += history_bytes(h.length);
     for (int32_t layer = 0; layer < h.layers; layer++) {
         int32_t count, first = pages_of(kc, layer, h.length, &count);
-        for (int32_t i = 0; i < count; i++, p += h.page_bytes)
-            memcpy(ct_kvcache_page(kc, layer, 0, first + i), p, h.page_bytes);
+        for (int32_t i = 0; i < count && st == CT_OK; i++, p += h.page_bytes)
+            st = ct_kvcache_write(kc, layer, 0, first + i, p, err);
     }
+    if (st != CT_OK) /* the device is gone: the session is empty */
+        goto done;
     ct_kvcache_rewind(kc, 0, h.length);
     int32_t low = h.length - (s->model->cfg.window - 1);
     ct_kvcache_rebuilt(kc, 0, low > 0 && s->model->cfg.window > 0 ? low : 0);
     s->last_decoded = s->roles[h.length - 1] != 0;
     if (h.flags & F_LOGITS) {
-        ct_batch_again(s->batch, 0, s->ids[h.length - 1], s->last_decoded);
-        s->logits = ct_batch_logits(s->batch, 0);
+        st = ct_batch_again(s->batch, 0, s->ids[h.length - 1], s->last_decoded, err);
+        s->has_logits = st == CT_OK;
     }
     if (note)
         memcpy(note, h.note, sizeof h.note);

@@ -15,16 +15,16 @@ struct ct_session {
     ct_batch_row *rows; /* [chunk] */
     int32_t context, chunk;
     bool exact;
-    const float *logits; /* of the last token, inside the batch; NULL when there are none */
-    bool last_decoded;   /* role of the last row */
+    bool has_logits;   /* the batch has those of the last token */
+    bool last_decoded; /* role of the last row */
     ct_snapshots snapshots;
     int32_t replay; /* next position to be computed again for the rings' sake, up to the length; -1 = nothing is due */
     int32_t replay_low; /* from where on the rings will be right then */
     size_t bytes;
 };
 
-/* Computes again what is due, `most` rows of it at most. */
-void ct_session_replay_some(ct_session *s, int32_t most);
+/* Computes again what is due, `most` rows of it at most. Fails as a step does, and what is due stays due. */
+ct_status ct_session_replay_some(ct_session *s, int32_t most, ct_error *err);
 
 /* What the last eight bytes of a saved session must be: the sum of the n before them (a multiple of 8). */
 uint64_t ct_session_sum(const void *data, size_t n);

@@ -31,8 +31,6 @@ ct_status ct_snapshots_create(ct_snapshots *s, ct_kvcache *kc, int32_t wanted, c
 {
     const ct_kv *kv = &kc->layers[0];
     *s = (ct_snapshots){.kc = kc};
-    if (kc->buf.host == NULL)
-        return CT_OK; /* a device's memory is not copied from here */
     s->max = ct_snapshots_plan(kc->model, kc->context, kc->chunk, kv->type_k, kv->type_v, wanted, &s->slot_bytes,
                                &s->bytes);
     if (s->max > 0 && (s->mem = ct_pages_alloc(s->bytes, false)) == NULL)
@@ -47,18 +45,21 @@ void ct_snapshots_free(ct_snapshots *s)
     *s = (ct_snapshots){0};
 }
 
-static void copy(ct_snapshots *s, int32_t slot, int32_t n, bool restore)
+/* Only a device can fail at this, and then for good: false, and the slot is worth nothing. */
+static bool copy(ct_snapshots *s, int32_t slot, int32_t n, bool restore)
 {
-    const ct_kvcache *kc = s->kc;
+    ct_kvcache *kc = s->kc;
     uint8_t *p = s->mem + (size_t)slot * s->slot_bytes;
     int32_t count, first = ct_kvcache_window(kc, n, &count);
     for (int32_t layer = 0; layer < kc->model->cfg.layers; layer++)
         for (int32_t i = 0; kc->layers[layer].ring && i < count; i++) {
-            uint8_t *page = ct_kvcache_page(kc, layer, 0, first + i);
-            size_t bytes = kc->layers[layer].page_bytes;
-            memcpy(restore ? page : p, restore ? p : page, bytes);
-            p += bytes;
+            ct_status st = restore ? ct_kvcache_write(kc, layer, 0, first + i, p, NULL)
+                                   : ct_kvcache_read(kc, layer, 0, first + i, p, NULL);
+            if (st != CT_OK)
+                return false;
+            p += kc->layers[layer].page_bytes;
         }
+    return true;
 }
 
 /* Takes one out of the list and returns its slot. */
@@ -104,7 +105,8 @@ void ct_snapshots_take(ct_snapshots *s, int32_t n)
     }
     s->pos[i] = n;
     s->slot[i] = slot;
-    copy(s, slot, n, false);
+    if (!copy(s, slot, n, false))
+        remove_at(s, i);
 }
 
 void ct_snapshots_cut(ct_snapshots *s, int32_t n)
@@ -121,9 +123,10 @@ int32_t ct_snapshots_last(const ct_snapshots *s, int32_t n)
     return best;
 }
 
-void ct_snapshots_restore(ct_snapshots *s, int32_t n)
+bool ct_snapshots_restore(ct_snapshots *s, int32_t n)
 {
     for (int32_t i = 0; i < s->n; i++)
         if (s->pos[i] == n)
-            copy(s, s->slot[i], n, true);
+            return copy(s, s->slot[i], n, true);
+    return false;
 }

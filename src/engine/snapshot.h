@@ -33,7 +33,7 @@ void ct_snapshots_take(ct_snapshots *s, int32_t n);
 void ct_snapshots_cut(ct_snapshots *s, int32_t n);
 /* The last position of which there is one, at most n; 0 if there is none. */
 int32_t ct_snapshots_last(const ct_snapshots *s, int32_t n);
-/* Puts the rings back as they were at position n, of which there is a snapshot. */
-void ct_snapshots_restore(ct_snapshots *s, int32_t n);
+/* Puts the rings back as they were at position n, of which there is a snapshot. False: that failed, and they are worth nothing. */
+bool ct_snapshots_restore(ct_snapshots *s, int32_t n);
 
 #endif

@@ -2,8 +2,6 @@
  *
  * Letters: n rows, D width, H query heads, K kv heads, d head size, F ffn width, V vocabulary. It knows no instruction set, no
  * weight type, and not where rows come from. Where a backend fills an optional, fused slot that is called, else its spelling. */
-#include <math.h>
-
 #include "model/model.h"
 
 /* The first n rows of a view. */
@@ -126,12 +124,8 @@ void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t from, int
     m->ops->rmsnorm(c, h, x, &m->norm, m->cfg.eps);
     /* No prompt rows: a rounding error here goes straight into the choice of a token. */
     m->ops->linear(c, 1, &logits, h, &head, &(ct_rows){.n = n});
-    if (m->cfg.softcap > 0) /* only derivatives have it: not worth an operation, the host reads the logits anyway */
-        for (int32_t i = 0; i < n; i++) {
-            float *row = ct_view_row(logits, i), cap = m->cfg.softcap;
-            for (int32_t j = 0; j < m->cfg.vocab; j++)
-                row[j] = cap * tanhf(row[j] / cap);
-        }
+    if (m->cfg.softcap > 0)
+        m->ops->softcap(c, logits, m->cfg.softcap);
 }
 
 void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,

@@ -53,6 +53,7 @@ size_t ct_gemma_bytes(const ct_tensors *t, const ct_backend *b);
 typedef struct ct_step {
     ct_buffer buf;    /* activations; views into it */
     ct_arena scratch; /* the ops' */
+    void *stream;     /* the same on a device, see backend.h */
     int32_t max_rows, max_out;
     ct_view x, h, q, k, v, att, gate, up, branch; /* [max_rows, D D H*d K*d K*d H*d F F D] */
     ct_view cs_global, cs_local;                  /* [max_rows, d] */

@@ -42,47 +42,52 @@ static size_t lay_out(ct_step *s, const ct_gemma *m, int32_t n, int32_t n_out)
     return l.bytes;
 }
 
-static size_t scratch_bytes(const ct_gemma *m, int32_t n, int32_t context, int32_t threads)
+static ct_limits limits_of(const ct_gemma *m, int32_t n, int32_t context, int32_t threads)
 {
     const ct_config *c = &m->cfg;
     int32_t q = c->heads * c->head_dim, widest = c->dim > c->ffn ? c->dim : c->ffn;
     if (q > widest)
         widest = q;
-    ct_limits l = {.rows = n,
-                   .max_cols = widest,
-                   .max_out = widest,
-                   .heads = c->heads,
-                   .kv_heads = c->kv_heads,
-                   .head_dim = c->head_dim,
-                   .context = context,
-                   .threads = threads};
-    return m->backend->scratch_bytes(&l);
+    return (ct_limits){.rows = n,
+                       .max_cols = widest,
+                       .max_out = widest,
+                       .heads = c->heads,
+                       .kv_heads = c->kv_heads,
+                       .head_dim = c->head_dim,
+                       .context = context,
+                       .threads = threads};
 }
 
 size_t ct_step_bytes(const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context, int32_t threads)
 {
     ct_step s;
-    return lay_out(&s, m, max_rows, max_out) + scratch_bytes(m, max_rows, context, threads);
+    ct_limits l = limits_of(m, max_rows, context, threads);
+    return lay_out(&s, m, max_rows, max_out) + m->backend->scratch_bytes(&l);
 }
 
 ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
                          int32_t threads, ct_error *err)
 {
     *s = (ct_step){0};
-    size_t bytes = lay_out(s, m, max_rows, max_out), scratch = scratch_bytes(m, max_rows, context, threads);
+    ct_limits l = limits_of(m, max_rows, context, threads);
+    size_t bytes = lay_out(s, m, max_rows, max_out), scratch = m->backend->scratch_bytes(&l);
     ct_status st = m->backend->buffer_alloc(&s->buf, bytes, err);
     if (st != CT_OK)
         return st;
-    if (!ct_arena_init(&s->scratch, scratch)) {
+    if (m->backend->stream_create)
+        st = m->backend->stream_create(&s->stream, &l, err);
+    else if (!ct_arena_init(&s->scratch, scratch))
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for %zu bytes of work space", scratch);
+    if (st != CT_OK)
         ct_step_free(s, m);
-    }
     return st;
 }
 
 void ct_step_free(ct_step *s, const ct_gemma *m)
 {
-    if (s->buf.host || s->buf.impl)
+    if (s->stream)
+        m->backend->stream_free(s->stream);
+    if (s->buf.bytes > 0)
         m->backend->buffer_free(&s->buf);
     ct_arena_deinit(&s->scratch);
     *s = (ct_step){0};

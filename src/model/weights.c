@@ -87,7 +87,7 @@ static ct_status pack(struct load *l, ct_weight *w, const ct_tensor *tensor, con
     for (int32_t from = 0; from < w->rows; from += step) {
         ct_weight part = *w;
         part.rows = from + step < w->rows ? step : w->rows - from;
-        part.buf = (ct_buffer){.host = (uint8_t *)w->buf.host + at, .bytes = packed_bytes(l->m, w, part.rows)};
+        part.buf = ct_buffer_part(&w->buf, at, packed_bytes(l->m, w, part.rows));
         ct_status st = b->weight_load(&part, src + (size_t)from * row, l->pool, &in_place, err);
         if (st != CT_OK)
             return st;
@@ -113,7 +113,7 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
     size_t bytes = packed_bytes(m, w, w->rows);
     bool in_place = false;
     if (bytes > 0) {
-        w->buf = (ct_buffer){.host = (uint8_t *)m->block.host + *used, .bytes = bytes};
+        w->buf = ct_buffer_part(&m->block, *used, bytes);
         *used += ct_round_up(bytes, 64);
         st = pack(l, w, tensor, src, err);
     } else {
@@ -170,6 +170,12 @@ static ct_status lay_out(struct load *l, ct_error *err)
             if (tensor && !ct_add_ok(total, ct_round_up(packed_bytes(m, w, w->rows), 64), &total))
                 return ct_fail(err, CT_ENOMEM, NULL, "the weights need more memory than can be addressed");
         }
+    size_t room = m->backend->memory_free ? m->backend->memory_free() : SIZE_MAX;
+    if (total > room)
+        return ct_fail(err, CT_ENOMEM, m->backend->name,
+                       "the weights need %.2f GB of the device's memory, and %.2f GB are free: try a smaller type of "
+                       "weights, or -b cpu",
+                       (double)total * 1e-9, (double)room * 1e-9);
     return total > 0 ? m->backend->buffer_alloc(&m->block, total, err) : CT_OK;
 }
 

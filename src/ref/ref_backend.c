@@ -17,6 +17,7 @@ static const ct_ops table = {
     .attention = ct_ref_attention,
     .geglu = ct_ref_geglu,
     .norm_add = ct_ref_norm_add,
+    .softcap = ct_ref_softcap,
     .gather = ct_ref_gather,
 };
 

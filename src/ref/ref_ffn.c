@@ -1,4 +1,4 @@
-/* The gated activation of the feed-forward network. */
+/* The gated activation of the feed-forward network, and the cap on logits. */
 #include "ref/ref.h"
 
 #include <math.h>
@@ -21,4 +21,13 @@ void ct_ref_geglu(ct_ctx *c, ct_view y, ct_view gate, ct_view up)
         for (int32_t j = 0; j < y.cols; j++)
             yi[j] = (float)(gelu((double)g[j]) * (double)u[j]);
     }
+}
+
+/* x = cap tanh(x / cap) (Bello et al., "Neural Combinatorial Optimization", 2016). */
+void ct_ref_softcap(ct_ctx *c, ct_view x, float cap)
+{
+    (void)c;
+    for (int32_t i = 0; i < x.rows; i++)
+        for (int32_t j = 0; j < x.cols; j++)
+            ct_view_row(x, i)[j] = (float)((double)cap * tanh((double)ct_view_row(x, i)[j] / (double)cap));
 }

@@ -16,6 +16,7 @@
 #include "engine/batch.h"
 #include "engine/session.h"
 #include "formats/tensors.h"
+#include "glass.h"
 #include "model/model.h"
 
 #define TINY CARAT_SOURCE_DIR "/tests/fixtures/tiny/tiny.gguf"
@@ -49,7 +50,9 @@ static inline ct_status load_model(loaded *m, const char *path, const char *back
     if (st == CT_OK)
         st = ct_pool_create(&m->pool, threads, err);
     if (st == CT_OK)
-        st = ct_gemma_load(&m->gemma, m->tensors, ct_backend_get(backend), NULL, m->pool, &needs, err);
+        st = ct_gemma_load(&m->gemma, m->tensors,
+                           strcmp(backend, "glass") == 0 ? glass_backend() : ct_backend_get(backend), NULL, m->pool,
+                           &needs, err);
     if (st == CT_OK && !needs) { /* then it must not be needed */
         ct_tensors_close(m->tensors);
         m->tensors = NULL;
@@ -70,8 +73,8 @@ static inline void load_tiny(loaded *m, const char *backend, int32_t threads)
     expect_ok(load_model(m, TINY, backend, threads, &err), &err);
 }
 
-static const char *const backends[] = {"ref", "cpu"};
-enum { N_BACKENDS = 2 };
+static const char *const backends[] = {"ref", "cpu", "glass"}; /* the last: a device, see glass.h */
+enum { N_HOST_BACKENDS = 2, N_BACKENDS = 3 };
 
 /* Ids that look like a text: no two sequences of different seeds share many. */
 static inline void make_ids(int32_t *ids, int32_t n, uint32_t seed, int32_t vocab)

@@ -54,7 +54,7 @@ static void chunks_change_nothing(void **state)
         int32_t ids[MAX];
         make_ids(ids, MAX, 7, m.gemma.cfg.vocab);
         for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++)
-            for (int32_t exact = 0; exact < (b == 0 ? 1 : 2); exact++) { /* ref has one path */
+            for (int32_t exact = 0; exact < (b == 1 ? 2 : 1); exact++) { /* only cpu has two paths */
                 int32_t n = lengths[l];
                 feed_all(&m, &whole, ids, n, 512, false, exact);
                 for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
@@ -82,7 +82,7 @@ static void decoding_equals_prefill(void **state)
         feed_all(&m, &prompt, ids, n, 64, false, true);
         feed_all(&m, &decode, ids, n, 64, true, true);
         size_t count = (size_t)n * (size_t)prompt.vocab;
-        if (b == 0)
+        if (b != 1)
             assert_memory_equal(prompt.data, decode.data, count * 4);
         double worst = 0;
         for (size_t i = 0; i < count; i++)
@@ -424,8 +424,9 @@ static void sizes_are_arithmetic(void **state)
 
                 ct_step step;
                 expect_ok(ct_step_create(&step, &m.gemma, chunks[j], 1, contexts[i], 2, &err), &err);
-                assert_int_equal(step.buf.bytes + step.scratch.size,
-                                 ct_step_bytes(&m.gemma, chunks[j], 1, contexts[i], 2));
+                if (step.stream == NULL) /* else the rest is the stream's */
+                    assert_int_equal(step.buf.bytes + step.scratch.size,
+                                     ct_step_bytes(&m.gemma, chunks[j], 1, contexts[i], 2));
                 ct_step_free(&step, &m.gemma);
                 ct_kvcache kc;
                 expect_ok(ct_kvcache_create(&kc, &m.gemma, 3, contexts[i], chunks[j], CT_F16, CT_F16, &err), &err);

@@ -57,7 +57,7 @@ static double worst_of(const float *a, const float *b, size_t n)
 static void fused_equals_its_spelling(void **state)
 {
     (void)state;
-    for (int32_t b = 0; b < N_BACKENDS; b++) {
+    for (int32_t b = 0; b < N_HOST_BACKENDS; b++) {
         loaded m;
         load_tiny(&m, backends[b], 2);
         int32_t ids[N], out[] = {0, 17, N - 1};
@@ -170,7 +170,7 @@ static void a_model_knows_its_size(void **state)
     uint64_t elements = 0;
     for (size_t i = 0; i < ct_tensors_count(t); i++)
         elements += ct_tensors_at(t, i)->n_elems;
-    for (int32_t b = 0; b < N_BACKENDS; b++) {
+    for (int32_t b = 0; b < N_HOST_BACKENDS; b++) {
         loaded m;
         load_tiny(&m, backends[b], 2);
         assert_int_equal(m.gemma.parameters, elements);
