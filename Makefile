@@ -23,7 +23,7 @@ build = if [ -t 2 ]; then $(cmake) --build $(1) -j $(jobs) $(2) >&2; else \
 # Tests were left out if cmocka was missing when the folder was configured: look again.
 find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake) $(1) >$(1)/configure.log
 
-.PHONY: all bench test check lint format sanitize coverage fuzz deb install clean distclean help
+.PHONY: all cuda bench test check lint format sanitize coverage fuzz deb install clean distclean help
 .NOTPARALLEL:
 
 all: ## build the library and ./carat
@@ -36,6 +36,13 @@ bench: all ## build, fetch the default model, measure (ARGS="--json" etc.)
 	@scripts/deps fetch
 	@scripts/fetch-model
 	@./carat bench $(ARGS)
+
+cuda: ## build the plug-in for NVIDIA cards beside ./carat (CUDA_ARCHS="80;90a;120"; else this machine's)
+	@scripts/deps build
+	@mkdir -p $(BUILD) && $(cmake) -S . -B $(BUILD) $(ninja) -DCARAT_CUDA=ON $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)") \
+	    >$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log >&2; exit 1; }
+	@$(call build,$(BUILD),--target carat carat_shared carat_cuda)
+	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
 
 test: ## build and run every test; CARAT_NO_FETCH=1 does without the default model
 	@scripts/deps build test fetch

@@ -136,7 +136,8 @@ carat_status carat_machine_measure(carat_model *m, carat_machine *out, carat_err
     out->threads = ct_pool_threads(m->pool);
     out->memory = ct_memory_total();
     ct_api_lock(m);
-    out->bandwidth = ct_read_bandwidth(m->pool, 0.3);
+    const ct_backend *b = m->gemma.backend;
+    out->bandwidth = b->read_rate ? b->read_rate() : ct_read_bandwidth(m->pool, 0.3);
     out->int8_rate = m->gemma.backend->int8_rate ? m->gemma.backend->int8_rate(m->pool) : 0;
     ct_api_unlock(m);
     return ct_api_error(err, CT_OK, NULL);

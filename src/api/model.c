@@ -7,6 +7,7 @@
 #include "api/internal.h"
 #include "base/file.h"
 #include "base/system.h"
+#include "model/names.h"
 
 carat_model_options carat_model_options_default(void)
 {
@@ -94,33 +95,45 @@ static ct_status fits(const carat_model *m, const ct_backend *b, const carat_mod
                    ct_tensors_path(m->tensors));
 }
 
+static ct_status load_on(carat_model *m, const ct_backend *b, const carat_model_options *opt, bool *keep, ct_error *err)
+{
+    ct_status st = fits(m, b, opt, err);
+    return st == CT_OK ? ct_gemma_load_told(&m->gemma, m->tensors, b, opt->isa, m->pool,
+                                            &(ct_tell){opt->progress, opt->arg}, keep, err)
+                       : st;
+}
+
 static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct_error *err)
 {
     const char *name = opt->backend ? opt->backend : "auto";
-    const ct_backend *b = ct_backend_get(name);
-    if (b == NULL)
-        return ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s' in this build; try auto, ref or cpu",
-                       name);
+    const ct_backend *b = NULL;
     bool keep = false;
-    ct_status st = fits(m, b, opt, err);
+    ct_status st = ct_backend_find(&b, name, err);
     if (st == CT_OK)
         st = ct_pool_create(&m->pool, opt->threads, err);
     if (st == CT_OK)
-        st = ct_gemma_load_told(&m->gemma, m->tensors, b, opt->isa, m->pool, &(ct_tell){opt->progress, opt->arg}, &keep,
-                                err);
+        st = load_on(m, b, opt, &keep, err);
+    if (st != CT_OK && b && b->memory_free &&
+        strcmp(name, "auto") == 0) { /* a device that would not do: say so, go on */
+        ct_config_warn(&m->cfg, err);
+        st = load_on(m, ct_backend_get("cpu"), opt, &keep, err);
+    }
     if (st != CT_OK)
         return st;
     m->has_weights = true; /* from here on close frees them */
     if ((st = ct_tensors_check(m->tensors, err)) != CT_OK)
         return st;
+    memcpy(m->gemma.cfg.warnings, m->cfg.warnings, sizeof m->cfg.warnings);
+    m->gemma.cfg.n_warnings = m->cfg.n_warnings;
     m->cfg = m->gemma.cfg;
+    for (int32_t i = m->info.n_warnings; i < m->cfg.n_warnings; i++)
+        m->warnings[m->info.n_warnings++] = m->cfg.warnings[i];
     if (!keep) {
         ct_tensors_close(m->tensors);
         m->tensors = NULL;
     }
     return CT_OK;
 }
-
 carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err)
 {
     API_REQUIRE(out, "somewhere to put the model");

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Slowest first: "auto" takes the last. */
+/* Slowest first; a plug-in, if it is there, comes behind them. "auto" takes the last. */
 static const ct_backend *(*const all[])(void) = {ct_ref_backend, ct_cpu_backend};
 
 enum { N_BACKENDS = sizeof all / sizeof all[0] };
@@ -24,16 +24,35 @@ static const struct {
 
 enum { N_SLOTS = sizeof slots / sizeof slots[0] };
 
-const ct_backend *ct_backend_at(size_t i) { return i < N_BACKENDS ? all[i]() : NULL; }
+const ct_backend *ct_backend_at(size_t i)
+{
+    const ct_backend *plugin = NULL;
+    if (i < N_BACKENDS)
+        return all[i]();
+    return i == N_BACKENDS && ct_cuda_backend(&plugin, NULL) == CT_OK ? plugin : NULL;
+}
+
+ct_status ct_backend_find(const ct_backend **out, const char *name, ct_error *err)
+{
+    bool any = strcmp(name, "auto") == 0;
+    *out = any ? all[N_BACKENDS - 1]() : NULL;
+    if (any || strcmp(name, "cuda") == 0) {
+        ct_status st = ct_cuda_backend(out, err);
+        if (any && st != CT_OK)
+            *out = all[N_BACKENDS - 1]();
+        return any ? CT_OK : st;
+    }
+    for (size_t i = 0; i < N_BACKENDS; i++)
+        if (strcmp(all[i]()->name, name) == 0)
+            *out = all[i]();
+    return *out ? CT_OK
+                : ct_fail(err, CT_ENOTFOUND, "backend", "there is no backend '%s'; try auto, ref, cpu or cuda", name);
+}
 
 const ct_backend *ct_backend_get(const char *name)
 {
-    if (strcmp(name, "auto") == 0)
-        return all[N_BACKENDS - 1]();
-    for (size_t i = 0; i < N_BACKENDS; i++)
-        if (strcmp(all[i]()->name, name) == 0)
-            return all[i]();
-    return NULL;
+    const ct_backend *b;
+    return ct_backend_find(&b, name, NULL) == CT_OK ? b : NULL;
 }
 
 const char *ct_op_name(size_t i, bool *required)

@@ -192,9 +192,12 @@ ct_status ct_buffer_read(const ct_backend *b, const ct_buffer *buf, size_t off, 
 ct_status ct_buffer_write(const ct_backend *b, const ct_buffer *buf, size_t off, const void *src, size_t bytes,
                           ct_error *err);
 
-/* The registry. get: by name, or "auto" for the fastest; NULL when unknown. at: in order of speed, slowest first. */
+/* The registry. get: by name, or "auto" for the fastest that is there; NULL when it is not (find says why). at: those that are
+ * there, in order of speed, slowest first. */
 const ct_backend *ct_backend_get(const char *name);
 const ct_backend *ct_backend_at(size_t i);
+/* get, with a sentence: ENOTFOUND for a name that nobody has, EUNSUPPORTED for a backend that this machine cannot run. */
+ct_status ct_backend_find(const ct_backend **out, const char *name, ct_error *err);
 /* Every REQUIRED slot filled? Otherwise EINTERNAL naming the backend and the op. */
 ct_status ct_ops_check(const char *backend, const ct_ops *ops, ct_error *err);
 /* Names of the ops in table order, NULL past the end; whether it is required. */
@@ -203,5 +206,7 @@ const char *ct_op_name(size_t i, bool *required);
 /* The leaves, one function each; the registry is the only caller. */
 const ct_backend *ct_ref_backend(void);
 const ct_backend *ct_cpu_backend(void);
+/* A plug-in: NULL, and the reason in err, where it cannot be used (plugin.c). */
+ct_status ct_cuda_backend(const ct_backend **out, ct_error *err);
 
 #endif

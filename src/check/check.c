@@ -152,9 +152,10 @@ ct_status ct_check_run(const char *backend_or_null, int32_t threads, uint64_t se
                        void *arg, ct_error *err)
 {
     if (backend_or_null != NULL) {
-        const ct_backend *b = ct_backend_get(backend_or_null);
-        if (b == NULL)
-            return ct_fail(err, CT_ENOTFOUND, backend_or_null, "there is no backend '%s'", backend_or_null);
+        const ct_backend *b;
+        ct_status st = ct_backend_find(&b, backend_or_null, err);
+        if (st != CT_OK)
+            return st;
         return check_backend(b, threads, seed, quick, on_result, arg, err);
     }
     ct_status first = CT_OK;

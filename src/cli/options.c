@@ -322,7 +322,7 @@ static void args_default(args *a)
 
 static int check_words(const args *a)
 {
-    static const char *const backends[] = {"auto", "ref", "cpu", NULL};
+    static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
     const char *named[] = {a->backend, a->base_backend};
     int status = -1;
     for (size_t k = 0; k < 2; k++) {
@@ -331,10 +331,8 @@ static int check_words(const args *a)
             continue;
         while (backends[i] && strcmp(backends[i], named[k]) != 0)
             i++;
-        if (strcmp(named[k], "cuda") == 0)
-            return fail(EXIT_UNUSABLE, "the backend cuda is not there yet; try auto, ref or cpu");
         if (backends[i] == NULL)
-            return fail(EXIT_USAGE, "expected a backend auto, ref or cpu, found '%s'", named[k]);
+            return fail(EXIT_USAGE, "expected a backend auto, ref, cpu or cuda, found '%s'", named[k]);
     }
     if (a->head && strcmp(a->head, "screened") == 0)
         return fail(EXIT_USAGE, "--head screened is not there yet: --head full is what there is");

@@ -67,13 +67,19 @@ typedef struct ct_cu_weight {
  *   CT_Q8_0   i8 [K][64][d], then f16 scales [K][64][d/32]
  *   CT_Q4_1   nibbles [K][64][d/2] (byte j of a group of 32: element j low, j + 16 high), then {f16 d, m} [K][64][d/32]
  * A part begins at a multiple of 64 bytes. ct_cu_kv_part gives its size, ct_cu_kv_scales where its scales are. */
-static inline size_t ct_cu_kv_scales(ct_dtype t, int32_t kv_heads, int32_t d)
+#ifdef __CUDACC__
+#define CT_CU_BOTH __host__ __device__
+#else
+#define CT_CU_BOTH
+#endif
+
+static inline CT_CU_BOTH size_t ct_cu_kv_scales(ct_dtype t, int32_t kv_heads, int32_t d)
 {
     size_t n = (size_t)CT_KV_PAGE * (size_t)kv_heads * (size_t)d;
     return t == CT_F32 ? n * 4 : t == CT_Q8_0 ? n : t == CT_Q4_1 ? n / 2 : n * 2;
 }
 
-static inline size_t ct_cu_kv_part(ct_dtype t, int32_t kv_heads, int32_t d)
+static inline CT_CU_BOTH size_t ct_cu_kv_part(ct_dtype t, int32_t kv_heads, int32_t d)
 {
     size_t groups = (size_t)CT_KV_PAGE * (size_t)kv_heads * (size_t)(d / 32);
     size_t n = ct_cu_kv_scales(t, kv_heads, d) + (t == CT_Q8_0 ? groups * 2 : t == CT_Q4_1 ? groups * 4 : 0);

@@ -57,7 +57,12 @@ static void write_text(ct_schedule *s, int32_t seq, int32_t *text)
 static void poison(ct_schedule *s, int32_t layer, int32_t seq)
 {
     ct_kvcache *kc = ct_schedule_cache(s);
-    memset(ct_kvcache_page(kc, layer, seq, 0), 0xff, kc->layers[layer].page_bytes);
+    size_t bytes = kc->layers[layer].page_bytes;
+    uint8_t *ones = malloc(bytes);
+    assert_non_null(ones);
+    memset(ones, 0xff, bytes);
+    assert_int_equal(ct_kvcache_write(kc, layer, seq, 0, ones, NULL), CT_OK);
+    free(ones);
 }
 
 static void nan_stays_where_it_is(void **state)
