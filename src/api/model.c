@@ -113,8 +113,8 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
         st = ct_pool_create(&m->pool, opt->threads, err);
     if (st == CT_OK)
         st = load_on(m, b, opt, &keep, err);
-    if (st != CT_OK && b && b->memory_free &&
-        strcmp(name, "auto") == 0) { /* a device that would not do: say so, go on */
+    bool other = b && b->memory_free && strcmp(name, "auto") == 0;
+    if (st != CT_OK && st != CT_EINTERRUPTED && other) { /* a device that would not do: say so, go on */
         ct_config_warn(&m->cfg, err);
         st = load_on(m, ct_backend_get("cpu"), opt, &keep, err);
     }
@@ -134,6 +134,7 @@ static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct
     }
     return CT_OK;
 }
+
 carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err)
 {
     API_REQUIRE(out, "somewhere to put the model");
