@@ -105,6 +105,16 @@ static __global__ void __launch_bounds__(THREADS)
     }
     int page0 = at.from / CT_KV_PAGE + split * at.per, page1 = min(page0 + at.per, pos[row] / CT_KV_PAGE + 1);
     const int32_t *table = kv.table + (size_t)seq[row] * kv.table_stride;
+#if __CUDA_ARCH__ >= 900
+    if (FAST && tid < 2 && page0 + (tid ^ 1) < page1) { /* asks for old keys and values while q is being made */
+        int p0 = page0 + (tid ^ 1), n = min(pos[row] - p0 * CT_KV_PAGE, CT_KV_PAGE) * d * 2 / 16 * 16;
+        const uint8_t *k = kv.pages + (size_t)table[kv.ring ? p0 % kv.ring : p0] * kv.page_bytes + (size_t)h * CT_KV_PAGE * d * 2;
+        if (n > 0) {
+            asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(k), "r"(n) : "memory");
+            asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(k + kv.v_off), "r"(n) : "memory");
+        }
+    }
+#endif
     after_previous();
     for (int i = tid; i < n_heads * d; i += THREADS)
         qs[i] = q.p[row * q.stride + (size_t)h0 * d + i] * scale;
@@ -125,11 +135,16 @@ static __global__ void __launch_bounds__(THREADS)
         /* Scores: a warp takes 16 keys, four at a time; lanes share the head's elements. */
 #pragma unroll 1
         for (int j = warp * 16; j < warp * 16 + 16; j += 4) {
+            if (j >= hi || j + 4 <= lo) { /* nobody's */
+                for (int i = lane; i < 4 * G; i += 32)
+                    score[i / 4 * CT_KV_PAGE + j + i % 4] = -INFINITY;
+                continue;
+            }
             float dot[G][4];
 #pragma unroll
             for (int g = 0; g < G; g++)
                 dot[g][0] = dot[g][1] = dot[g][2] = dot[g][3] = 0.0f;
-            if (j < hi && j + 4 > lo)
+            {
                 for (int e = lane * 8; e < d; e += 256) {
                     float x[4][8];
 #pragma unroll
@@ -144,6 +159,7 @@ static __global__ void __launch_bounds__(THREADS)
                                          x[u][5] * b.y + x[u][6] * b.z + x[u][7] * b.w;
                     }
                 }
+            }
 #pragma unroll
             for (int g = 0; g < G; g++) { /* 4 sums over 32 lanes: lanes 0, 8, 16, 24 end with one each */
                 bool up = lane & 16, upper = lane & 8;

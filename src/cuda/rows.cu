@@ -84,76 +84,86 @@ static __device__ float block_sum(float v)
     return part[32];
 }
 
-/* A block per row. ADD: x += norm(b) w, then with NORM y = norm(x) next; else y = norm(x) w. */
-template <bool ADD, bool NORM>
+/* A block per row, IT columns a thread, all loads in flight together and the weights' before the wait. ADD: x += norm(b) w, then with
+ * NORM y = norm(x) next; else y = norm(x) w. */
+template <bool ADD, bool NORM, int IT>
 static __global__ void __launch_bounds__(NORM_THREADS)
     norm(ct_cu_mat y, ct_cu_mat x, ct_cu_mat b, const float *w, const float *next, float eps, struct planes pk, int kind)
 {
     int row = blockIdx.x, cols = x.cols;
-    float v[NORM_MOST], u[NORM_MOST], sum = 0.0f;
+    float v[IT], u[IT], w0[IT], w1[IT], sum = 0.0f;
     let_next_begin();
+#pragma unroll
+    for (int i = 0; i < IT; i++) {
+        int c = i * blockDim.x + threadIdx.x;
+        w0[i] = c < cols ? w[c] : 0.0f;
+        w1[i] = ADD && NORM && c < cols ? next[c] : 0.0f;
+    }
     after_previous();
     const float *from = ADD ? b.p + row * b.stride : x.p + row * x.stride;
 #pragma unroll
-    for (int i = 0; i < NORM_MOST; i++) {
+    for (int i = 0; i < IT; i++) {
         int c = i * blockDim.x + threadIdx.x;
-        if (i * blockDim.x >= cols)
-            break;
         v[i] = c < cols ? from[c] : 0.0f;
-        if (ADD)
-            u[i] = c < cols ? x.p[row * x.stride + c] : 0.0f;
-        sum += v[i] * v[i];
+        u[i] = ADD && c < cols ? x.p[row * x.stride + c] : 0.0f;
     }
+#pragma unroll
+    for (int i = 0; i < IT; i++)
+        sum += v[i] * v[i];
     float r = 1.0f / sqrtf(block_sum(sum) / (float)cols + eps);
     if (ADD) {
         sum = 0.0f;
 #pragma unroll
-        for (int i = 0; i < NORM_MOST; i++) {
+        for (int i = 0; i < IT; i++) {
             int c = i * blockDim.x + threadIdx.x;
-            if (i * blockDim.x >= cols)
-                break;
-            if (c < cols) {
-                v[i] = u[i] + v[i] * r * w[c];
+            v[i] = u[i] + v[i] * r * w0[i];
+            sum += v[i] * v[i];
+            if (c < cols)
                 x.p[row * x.stride + c] = v[i];
-                sum += v[i] * v[i];
-            }
         }
         if (!NORM)
             return;
         r = 1.0f / sqrtf(block_sum(sum) / (float)cols + eps);
-        w = next;
     }
     int padded = kind >= 0 ? (cols + 255) / 256 * 256 : cols;
 #pragma unroll
-    for (int i = 0; i < NORM_MOST; i++) {
+    for (int i = 0; i < IT; i++) {
         int c = i * blockDim.x + threadIdx.x;
-        if (i * blockDim.x >= padded)
-            break;
-        float z = c < cols ? v[i] * r * w[c] : 0.0f;
+        float z = v[i] * r * (ADD ? w1[i] : w0[i]);
         if (c < cols)
             y.p[row * y.stride + c] = z;
-        if (kind >= 0 && c < padded)
-            pack_group(pk, kind, c / 32, row, z, 1.0f);
+        if (kind >= 0 && c < padded) /* a whole warp, or none of it */
+            pack_group(pk, kind, c / 32, row, c < cols ? z : 0.0f, 1.0f);
     }
 }
 
-static int norm_threads(int cols)
+template <bool ADD, bool NORM>
+static int run_norm(cudaStream_t s, ct_cu_mat y, ct_cu_mat x, ct_cu_mat b, const float *w, const float *next, float eps,
+                    struct planes pk, int kind)
 {
-    int t = (cols + 127) / 128 * 32; /* four columns a thread */
-    return t < 64 ? 64 : t > NORM_THREADS ? NORM_THREADS : t;
+    int padded = (x.cols + 255) / 256 * 256, it = 1;
+    while (padded / it > NORM_THREADS)
+        it *= 2;
+    int threads = (padded / it + 31) / 32 * 32;
+    return launch(it == 1   ? norm<ADD, NORM, 1>
+                  : it == 2 ? norm<ADD, NORM, 2>
+                  : it == 4 ? norm<ADD, NORM, 4>
+                  : it == 8 ? norm<ADD, NORM, 8>
+                            : norm<ADD, NORM, NORM_MOST>,
+                  x.rows, threads, 0, s, y, x, b, w, next, eps, pk, kind);
 }
 
 int cu_norm(cudaStream_t s, ct_cu_mat y, ct_cu_mat x, const float *w, float eps, struct planes pk, int kind)
 {
-    return launch(norm<false, true>, x.rows, norm_threads(x.cols), 0, s, y, x, x, w, w, eps, pk, kind);
+    return run_norm<false, true>(s, y, x, x, w, w, eps, pk, kind);
 }
 
 int cu_norm_add(cudaStream_t s, ct_cu_mat y, ct_cu_mat x, ct_cu_mat b, const float *w, const float *next, float eps,
                 struct planes pk, int kind)
 {
     if (next)
-        return launch(norm<true, true>, x.rows, norm_threads(x.cols), 0, s, y, x, b, w, next, eps, pk, kind);
-    return launch(norm<true, false>, x.rows, norm_threads(x.cols), 0, s, y, x, b, w, w, eps, pk, -1);
+        return run_norm<true, true>(s, y, x, b, w, next, eps, pk, kind);
+    return run_norm<true, false>(s, y, x, b, w, w, eps, pk, -1);
 }
 
 /* ---- heads ---- */
@@ -215,47 +225,65 @@ static __global__ void __launch_bounds__(128)
     heads(ct_cu_mat q, const float *wq, int hq, ct_cu_mat k, const float *wk, int hk, ct_cu_mat cs, float eps, ct_cu_mat v,
           ct_cu_kv kv, int store, const int32_t *pos, const int32_t *seq, int d)
 {
-    __shared__ float shared[4][HEAD_MOST];
+    __shared__ float shared[8][HEAD_MOST]; /* heads, then angles, of each warp */
     int lane = threadIdx.x % 32, head = blockIdx.x * 4 + threadIdx.x / 32, row = blockIdx.y;
     float *x = shared[threadIdx.x / 32];
+    bool is_q = head < hq, is_v = head >= hq + hk;
+    const float *w = is_q ? wq : wk, *a = cs.p ? cs.p + row * cs.stride : NULL;
+    /* What an earlier kernel than the last wrote, or nobody: weights, angles, rows and tables, and the page that comes of them. */
+    float ws[HEAD_MOST / 32], as[HEAD_MOST / 32];
+    uint8_t *part = NULL;
+    int at = 0;
+#pragma unroll
+    for (int i = 0; i < HEAD_MOST / 32; i++) {
+        ws[i] = w && !is_v && 32 * i + lane < d ? w[32 * i + lane] : 1.0f;
+        as[i] = a && !is_v && 32 * i + lane < d ? a[32 * i + lane] : 0.0f;
+    }
+    if (store && !is_q) {
+        at = pos[row];
+        int slot = at / CT_KV_PAGE;
+        int page = kv.table[(size_t)seq[row] * kv.table_stride + (kv.ring ? slot % kv.ring : slot)];
+        part = kv.pages + (size_t)page * kv.page_bytes + (is_v ? kv.v_off : 0);
+    }
     after_previous();
     let_next_begin();
-    bool is_q = head < hq, is_v = head >= hq + hk;
     if (head >= hq + hk + (store ? hk : 0))
         return;
     int h = is_q ? head : is_v ? head - hq - hk : head - hq;
     float *p = is_q ? q.p + row * q.stride : is_v ? v.p + row * v.stride : k.p + row * k.stride;
     p += (size_t)h * d;
-    float sum = 0.0f;
-    for (int j = lane; j < d; j += 32) {
-        x[j] = p[j];
-        sum += x[j] * x[j];
-    }
+    float v_[HEAD_MOST / 32], sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < HEAD_MOST / 32; i++)
+        v_[i] = 32 * i + lane < d ? p[32 * i + lane] : 0.0f;
+#pragma unroll
+    for (int i = 0; i < HEAD_MOST / 32; i++)
+        sum += v_[i] * v_[i];
+    float r = !is_v && w ? 1.0f / sqrtf(warp_sum(sum) / (float)d + eps) : 1.0f;
+#pragma unroll
+    for (int i = 0; i < HEAD_MOST / 32; i++)
+        if (32 * i + lane < d)
+            x[32 * i + lane] = v_[i] * r * ws[i];
     __syncwarp();
-    const float *w = is_q ? wq : wk;
-    if (!is_v && w) {
-        float r = 1.0f / sqrtf(warp_sum(sum) / (float)d + eps);
-        for (int j = lane; j < d; j += 32)
-            x[j] = x[j] * r * w[j];
+    if (!is_v && a) { /* angles go through shared memory, as halves of a head may lie in other lanes */
+        float *angle = shared[4 + threadIdx.x / 32];
+#pragma unroll
+        for (int i = 0; i < HEAD_MOST / 32; i++)
+            if (32 * i + lane < d)
+                angle[32 * i + lane] = as[i];
         __syncwarp();
-    }
-    if (!is_v && cs.p) {
-        const float *a = cs.p + row * cs.stride;
         for (int j = lane; j < d / 2; j += 32) {
-            float x0 = x[j], x1 = x[j + d / 2], c = a[j], s = a[j + d / 2];
+            float x0 = x[j], x1 = x[j + d / 2], c = angle[j], s = angle[j + d / 2];
             x[j] = x0 * c - x1 * s;
             x[j + d / 2] = x1 * c + x0 * s;
         }
         __syncwarp();
     }
-    if (!is_v && (w || cs.p))
+    if (!is_v && (w || a))
         for (int j = lane; j < d; j += 32)
             p[j] = x[j];
     if (is_q || !store)
         return;
-    int at = pos[row], slot = at / CT_KV_PAGE;
-    int page = kv.table[(size_t)seq[row] * kv.table_stride + (kv.ring ? slot % kv.ring : slot)];
-    uint8_t *part = kv.pages + (size_t)page * kv.page_bytes + (is_v ? kv.v_off : 0);
     store_head(part, is_v ? kv.type_v : kv.type_k, kv.kv_heads, h, at % CT_KV_PAGE, d, x);
 }
 
