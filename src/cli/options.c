@@ -19,7 +19,7 @@
 const option options[] = {
     {"model", 'm', TEXT, "MODEL", AT(model), 0, 0, COMPUTE | VOCABULARY | C_INSPECT,
      "a GGUF file or synthetic:SIZE[:TYPE]; the same as the positional one"},
-    {"backend", 'b', TEXT, "auto|ref|cpu", AT(backend), 0, 0, COMPUTE | C_CHECK,
+    {"backend", 'b', TEXT, "auto|ref|cpu|cuda", AT(backend), 0, 0, COMPUTE | C_CHECK,
      "what computes; default auto, the fastest that is there"},
     {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE,
      "instruction set of the backend, for comparisons; default: the best of this machine"},
@@ -69,7 +69,8 @@ const option options[] = {
     {"top", 0, INT, "K", AT(top), 1, 1000000, C_LOGITS, "how many of the likeliest tokens; default 10"},
     {"chunks", 0, INT, "N", AT(chunks), 1, INT_TOP, C_EVAL, "only the first N chunks; default: all"},
     {"base", 0, TEXT, "MODEL", AT(base), 0, 0, C_EVAL, "kl: the model that counts as the truth"},
-    {"base-backend", 0, TEXT, "auto|ref|cpu", AT(base_backend), 0, 0, C_EVAL, "kl: its backend; default: the same"},
+    {"base-backend", 0, TEXT, "auto|ref|cpu|cuda", AT(base_backend), 0, 0, C_EVAL,
+     "kl: its backend; default: the same"},
     {"path", 0, TEXT, "prompt|decode", AT(path), 0, 0, C_EVAL,
      "compute as a prompt (default) or token by token, as when generating"},
     {"pp", 0, INTS, "N[,N]", AT(pp), 1, 16777216, C_BENCH, "measure prompts of these lengths"},
