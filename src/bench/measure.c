@@ -52,7 +52,8 @@ struct fixed {
     ct_batch *b;
     ct_batch_row *rows; /* [max_rows] */
     int32_t max_rows;
-    ct_reader *reader; /* NULL: prompts, or nobody asks for shares */
+    ct_reader *reader; /* NULL: prompts, or nobody asks for shares, or: */
+    double steady;     /* a device's own bandwidth, which does not wander as memory does that others share */
     ct_error *err;
 };
 
@@ -130,6 +131,8 @@ static ct_status go(struct fixed *f, double *seconds, double *share)
         }
     }
     *seconds = f->reader ? done : ct_seconds_since(start);
+    if (f->steady > 0)
+        could = *seconds * f->steady;
     *share = could > 0 ? bytes / could : 0;
     return st;
 }
@@ -161,7 +164,9 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
         return st;
     const char *what = test->prompt > 0 ? "pp" : "tg";
     const int32_t each = test->prompt > 0 ? test->prompt : test->generate;
-    if (test->generate > 0 && share && bandwidth > 0)
+    if (test->generate > 0 && share && bandwidth > 0 && who->model->backend->read_rate)
+        f.steady = bandwidth;
+    else if (test->generate > 0 && share && bandwidth > 0)
         f.reader = ct_reader_create(who->pool);
     f.max_rows = test->batch > CT_CHUNK ? test->batch : CT_CHUNK;
     ct_batch_options o = {.sequences = test->batch,
