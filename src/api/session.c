@@ -79,9 +79,10 @@ static ct_status feed(carat_session *s, const int32_t *ids, size_t n, ct_error *
                        "larger context or a shorter prompt",
                        n, context, used);
     ct_job job = {.keep_going = s->keep_going, .progress = s->progress, .arg = s->arg};
+    size_t chunk = (size_t)ct_session_chunk(s->s);
     ct_status st = settle(s, err);
     for (size_t at = 0, now; st == CT_OK && at < n; at += now) {
-        now = n - at < CT_CHUNK ? n - at : CT_CHUNK;
+        now = n - at < chunk ? n - at : chunk;
         st = ct_feed_polled(s->s, ids + at, now, false, NULL, NULL, &job, err);
         ct_job_progress(&job, "reading the prompt", (double)(at + now), (double)n);
     }

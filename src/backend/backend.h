@@ -132,6 +132,7 @@ typedef struct ct_ops {
 typedef struct ct_backend {
     const char *name;
     ct_dtype default_kv;     /* type of the cache unless asked otherwise */
+    int32_t chunk;           /* prompt rows in a forward unless asked otherwise; 0 = CT_CHUNK */
     const char *const *isas; /* NULL-terminated, best first: every instruction set built in */
     /* The table for an instruction set (NULL = the best of this machine); NULL when the machine lacks it. */
     const ct_ops *(*ops)(const char *isa);

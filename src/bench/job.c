@@ -19,7 +19,7 @@ void ct_job_progress(const ct_job *job, const char *what, double done, double to
 ct_status ct_feed_polled(ct_session *s, const int32_t *ids, size_t n, bool decode, ct_logits_fn *fn, void *arg,
                          const ct_job *job, ct_error *err)
 {
-    const size_t slice = decode ? 16 : CT_CHUNK;
+    const size_t slice = decode ? 16 : (size_t)ct_session_chunk(s);
     while (ct_session_behind(s) > 0) {
         ct_status st = ct_job_poll(job, err);
         if (st == CT_OK)

@@ -71,7 +71,7 @@ static ct_status feed_all(struct fixed *f, int32_t to)
     for (int32_t q = 0; q < f->test->batch; q++) {
         for (int32_t pos = ct_batch_length(f->b, q); pos < to && st == CT_OK; pos++) {
             f->rows[n++] = (ct_batch_row){.seq = q, .token = id_at(f, q, pos), .want = pos + 1 == to};
-            if (n < CT_CHUNK)
+            if (n < ct_chunk_of(f->who->model))
                 continue;
             st = ct_job_poll(f->job, f->err);
             if (st == CT_OK)
@@ -168,10 +168,11 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
         f.steady = bandwidth;
     else if (test->generate > 0 && share && bandwidth > 0)
         f.reader = ct_reader_create(who->pool);
-    f.max_rows = test->batch > CT_CHUNK ? test->batch : CT_CHUNK;
+    const int32_t chunk = ct_chunk_of(who->model);
+    f.max_rows = test->batch > chunk ? test->batch : chunk;
     ct_batch_options o = {.sequences = test->batch,
                           .context = test->depth + each,
-                          .chunk = CT_CHUNK,
+                          .chunk = chunk,
                           .max_rows = f.max_rows,
                           .exact = test->exact,
                           .type_k = test->type_k,

@@ -8,7 +8,8 @@
  *   prompt rows   bf16, u = 2^-9 / sqrt(3)
  *   exact rows    f32 or two bf16 planes, u = 2^-17 / sqrt(3)
  * so a score's deviation is u * scale * |q o k_j|, and six of the largest one, taken as if all keys' errors pointed the same
- * way on each side of o, bound the first part; six of u * sqrt(sum p_j^2 v_j^2) the second. Sums in f32 come on top. Cached
+ * way on each side of o, bound the first part; six of u * sqrt(sum p_j^2 v_j^2) the second. Where products of prompt rows are in
+ * f16, a p_j below 2^-25 of the largest is nothing. Sums in f32 come on top. Cached
  * values are those of the cache's own type, so that only arithmetic differs; kv_store's check feeds others. */
 #include "check/harness.h"
 
@@ -239,8 +240,9 @@ static void compare_head(ct_check *t, const struct world *w, int32_t row, int32_
     double score = expm1(fmin(6.0 * u * norm + score_f32, 30.0)) + 8.0 * CT_EPS32;
     const float *got = ct_view_row(o->dev, row) + out, *want = ct_view_row(o->ref, row) + out;
     /* Key by key, as the values lie in memory: this is where a check of attention spends its time. */
-    double *restrict apart = p + keys, *restrict square = apart + d, *restrict absolute = square + d;
-    memset(apart, 0, 3 * (size_t)d * sizeof *apart);
+    double *restrict apart = p + keys, *restrict square = apart + d, *restrict absolute = square + d,
+                     *restrict values = absolute + d;
+    memset(apart, 0, 4 * (size_t)d * sizeof *apart);
     for (int32_t j = 0; j < keys; j++) {
         const float *vj = kept(w, w->v, seq, from + j) + at;
         double pj = p[j] / total;
@@ -249,11 +251,13 @@ static void compare_head(ct_check *t, const struct world *w, int32_t row, int32_
             apart[e] += pj * fabs(v - (double)want[e]);
             square[e] += pj * pj * v * v;
             absolute[e] += pj * fabs(v);
+            values[e] += fabs(v);
         }
     }
     for (int32_t e = 0; e < d; e++) {
         double budget = score * apart[e] + 6.0 * u * sqrt(square[e]) +
-                        CT_EPS32 * (sqrt((double)keys) / 4.0 + 8.0) * absolute[e] + 0x1p-120;
+                        CT_EPS32 * (sqrt((double)keys) / 4.0 + 8.0) * absolute[e] + 0x1p-120 +
+                        (prompt ? 0x1p-25 * values[e] / total : 0.0);
         ct_check_value(t, prompt ? "prompt o" : "exact o", row, head * d + e, (double)got[e], (double)want[e], budget);
     }
 }
@@ -337,7 +341,7 @@ static void attention_case(ct_check *t, const struct attn_case *s)
     if (!build(t, &w, s, &pool, &ref_pool))
         goto done;
     store_history(t, &w);
-    double *p = ct_check_temp(t, (size_t)(w.limits.context + 1 + 3 * s->d) * sizeof(double));
+    double *p = ct_check_temp(t, (size_t)(w.limits.context + 1 + 4 * s->d) * sizeof(double));
     ct_guarded q = ct_check_in(t, w.n, s->heads * s->d, s->fill_q, s->q_sigma);
     ct_attn how = {.heads = s->heads, .window = s->window, .scale = (float)(1.0 / sqrt((double)s->d))};
     ct_guarded o = run_attention(t, &w, CT_CHECK_POOLS - 1, q.dev, &w.rows, &how);

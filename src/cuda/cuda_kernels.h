@@ -122,6 +122,26 @@ int ct_cuda_gemm(ct_cu_gemm *g, cudaStream_t s, int32_t m, const ct_cu_mat *y, c
 int ct_cuda_gemm_geglu(ct_cu_gemm *g, cudaStream_t s, ct_cu_mat y, ct_cu_mat x, ct_cu_weight gate, ct_cu_weight up,
                        bool deterministic, void *scratch, size_t scratch_bytes);
 
+/* Activations rounded to bf16: [rows][pitch]. p lies at a multiple of 16 bytes; what is behind cols in a row is not read. */
+typedef struct ct_cu_mat16 {
+    void *p;
+    int32_t rows, cols;
+    size_t pitch; /* elements: ct_cu_pitch16 */
+} ct_cu_mat16;
+
+static inline CT_CU_BOTH size_t ct_cu_pitch16(int32_t cols) { return ((size_t)cols + 63) / 64 * 64; }
+
+/* Would a call with so many rows be taken? */
+bool ct_cuda_gemm_takes(int32_t rows, bool deterministic);
+/* The same with an input, or a result, that is (to be) rounded already: of the scratch, only the part
+ * for weights is wanted (ct_cuda_gemm_scratch with rows 0). */
+int ct_cuda_gemm_half(ct_cu_gemm *g, cudaStream_t s, int32_t m, const ct_cu_mat *y, ct_cu_mat16 x,
+                      const ct_cu_weight *w, bool deterministic, void *scratch, size_t scratch_bytes);
+int ct_cuda_gemm_geglu_half(ct_cu_gemm *g, cudaStream_t s, ct_cu_mat16 y, ct_cu_mat16 x, ct_cu_weight gate,
+                            ct_cu_weight up, bool deterministic, void *scratch, size_t scratch_bytes);
+int ct_cuda_round(cudaStream_t s, ct_cu_mat16 y, ct_cu_mat x);
+int ct_cuda_widen(cudaStream_t s, ct_cu_mat y, ct_cu_mat16 x);
+
 /* ---- prompt rows: flash*.cu ---- */
 
 /* o[n, H d] = softmax(q k^T scale) v for the rows of the runs (host array; rows are those of q and o), each over its own

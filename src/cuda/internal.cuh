@@ -14,14 +14,15 @@
  * (integers) or 32 bytes (halves). Columns are padded to 128 with zeros, K-quants to 256.
  *   integers: x = scale * (256 hi + lo), scale = amax of the group / 32639; words {hi s = 0, hi s = 1, lo s = 0, lo s = 1}, see cuda_kernels.h
  *   halves:   x = hi + lo (bf16), or scale * (hi + lo) (f16, scale a power of two per row); elements 8 t .. 8 t + 7 of the group: hi, then lo
- * scale and sum (integers: of the group's dequantised elements) are [group][n]. */
+ * scale and sum (integers: of the group's dequantised elements) are [group][n].
+ *   rows:     x rounded to bf16, row-major, n columns a row: what gemm.cu takes (ct_cu_mat16) */
 struct planes {
     uint8_t *data;
     float *scale, *sum;
     int n;
 };
 
-enum plane_kind { PLANES_INT8, PLANES_BF16, PLANES_F16 };
+enum plane_kind { PLANES_INT8, PLANES_BF16, PLANES_F16, PLANES_ROWS };
 
 static inline size_t planes_bytes(int n, int cols)
 {
@@ -96,7 +97,9 @@ static __device__ __forceinline__ float warp_max(float v)
 static __device__ __forceinline__ void pack_group(struct planes p, int kind, int g, int col, float x, float inv)
 {
     int e = threadIdx.x & 31;
-    if (kind == PLANES_INT8) {
+    if (kind == PLANES_ROWS) {
+        ((__nv_bfloat16 *)p.data)[(size_t)col * p.n + g * 32 + e] = __float2bfloat16_rn(x);
+    } else if (kind == PLANES_INT8) {
         float amax = warp_max(fabsf(x));
         float scale = amax * (1.0f / 32639.0f), back = amax > 0.0f ? 32639.0f / amax : 0.0f;
         if (!(scale >= 1.17549435e-38f)) { /* too small to count, or NaN: which must not be lost */

@@ -11,15 +11,6 @@ extern "C" {
 #include "backend/plugin.h"
 }
 
-/* Others of this folder, where they are built. */
-#pragma weak ct_cuda_gemm_create
-#pragma weak ct_cuda_gemm_free
-#pragma weak ct_cuda_gemm_scratch
-#pragma weak ct_cuda_gemm
-#pragma weak ct_cuda_gemm_geglu
-#pragma weak ct_cuda_flash
-#pragma weak ct_cuda_flash_scratch
-
 enum { TABLES = 4, GRAPHS = 16 };
 
 struct table {
@@ -42,6 +33,12 @@ struct packed { /* planes that hold what is at x */
     struct planes p;
 };
 
+struct rounded { /* rows of bf16 that hold what is at x; owed: x itself has not been written */
+    ct_cu_mat x;
+    ct_cu_mat16 h;
+    bool owed;
+};
+
 struct pending { /* norm and rotation of k, then its store, wait for the same of q */
     bool k, store;
     ct_cu_mat km, vm, cs;
@@ -54,6 +51,7 @@ struct pending { /* norm and rotation of k, then its store, wait for the same of
 struct stream {
     cudaStream_t s;
     int rows, context, n, n_prompt, longest, bucket, error;
+    int prompt_rows; /* of this step, where gemm.cu takes them */
     int32_t *mapped, *dev; /* [4][rows] token, pos, seq, index */
     struct table tables[TABLES];
     struct graph graphs[GRAPHS];
@@ -64,6 +62,8 @@ struct stream {
     float *up;
     size_t planes_room[2], attention_bytes, more_bytes, up_stride;
     struct packed packed;
+    struct rounded rounded; /* of prompt rows */
+    uint16_t *half;         /* memory for it */
     struct pending pending;
     struct ct_cu_gemm *gemm;
     const char *op;
@@ -139,9 +139,41 @@ static void note(struct stream *st, int e, const char *op)
 
 static void written(struct stream *st, ct_cu_mat m)
 {
-    const float *end = m.p + (size_t)m.rows * m.stride, *x = st->packed.x;
+    const float *end = m.p + (size_t)m.rows * m.stride, *x = st->packed.x, *r = st->rounded.x.p;
     if (x && x < end && m.p < x + (size_t)st->packed.n * st->packed.stride)
         st->packed.x = NULL;
+    if (r && r < end && m.p < r + (size_t)st->rounded.x.rows * st->rounded.x.stride)
+        st->rounded.x.p = NULL;
+}
+
+/* ---- prompt rows ---- */
+
+static size_t half_pitch(int cols) { return ((size_t)cols + 255) / 256 * 256; }
+
+static bool is_rounded(const struct stream *st, ct_cu_mat x)
+{
+    const struct rounded *r = &st->rounded;
+    return r->x.p == x.p && r->x.stride == x.stride && r->x.rows == x.rows && r->x.cols == x.cols;
+}
+
+/* x in bf16, made now unless it is there. A product uses up what was owed to it. */
+static ct_cu_mat16 rounded_of(struct stream *st, ct_cu_mat x)
+{
+    if (!is_rounded(st, x)) {
+        struct rounded now = {x, {st->half, x.rows, x.cols, half_pitch(x.cols)}, false};
+        note(st, ct_cuda_round(st->s, now.h, x), "linear");
+        st->rounded = now;
+    }
+    return st->rounded.h;
+}
+
+/* Whoever comes but a product finds x in f32. */
+static void settle(struct stream *st)
+{
+    struct rounded *r = &st->rounded;
+    if (r->x.p && r->owed)
+        note(st, ct_cuda_widen(st->s, r->x, r->h), "linear_geglu");
+    r->owed = false;
 }
 
 /* ---- pending heads ---- */
@@ -149,6 +181,7 @@ static void written(struct stream *st, ct_cu_mat m)
 static void flush(struct stream *st)
 {
     struct pending *p = &st->pending;
+    settle(st);
     if (!p->k)
         return;
     ct_cu_mat none = {};
@@ -166,6 +199,11 @@ static struct planes planes_for(struct stream *st, ct_cu_mat y, int *kind)
 {
     struct planes none = {};
     *kind = -1;
+    if (st->prompt_rows > 0 && y.rows == st->prompt_rows && y.rows == st->n) { /* the next products are gemm.cu's */
+        struct planes rows = {(uint8_t *)st->half, NULL, NULL, (int)half_pitch(y.cols)};
+        *kind = PLANES_ROWS;
+        return rows;
+    }
     if (st->hint < 0 || st->hint == PLANES_F16 || y.rows > CU_PASS || planes_bytes(y.rows, y.cols) > st->planes_room[1 - st->turn])
         return none;
     *kind = st->hint;
@@ -177,6 +215,11 @@ static void made(struct stream *st, ct_cu_mat y, struct planes p, int kind)
     written(st, y);
     if (kind < 0)
         return;
+    if (kind == PLANES_ROWS) {
+        struct rounded now = {y, {p.data, y.rows, y.cols, (size_t)p.n}, false};
+        st->rounded = now;
+        return;
+    }
     struct packed now = {y.p, y.stride, y.rows, y.cols, kind, p};
     st->packed = now;
     st->turn = 1 - st->turn;
@@ -256,21 +299,26 @@ static void op_linear(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const c
     ct_cu_mat ys[CT_LINEAR_MAX], xm = mat(x);
     ct_cu_weight ws[CT_LINEAR_MAX];
     int n = rows->n, np = c->exact ? 0 : rows->n_prompt;
-    flush(st);
+    if (!(st->rounded.owed && np > 0 && is_rounded(st, rows_of(xm, 0, np))))
+        flush(st);
     for (int i = 0; i < m; i++) {
         ys[i] = mat(y[i]);
         ws[i] = weight(w[i]);
     }
     if (np > 0) {
-        ct_cu_mat part[CT_LINEAR_MAX];
+        ct_cu_mat part[CT_LINEAR_MAX], xp = rows_of(xm, 0, np);
         for (int i = 0; i < m; i++)
             part[i] = rows_of(ys[i], 0, np);
-        int e = ct_cuda_gemm ? ct_cuda_gemm(st->gemm, st->s, m, part, rows_of(xm, 0, np), ws, c->deterministic, st->more, st->more_bytes)
-                             : CT_CU_NOT_MINE;
-        if (e == CT_CU_NOT_MINE)
-            products(st, m, part, rows_of(xm, 0, np), ws);
-        else
+        int e = CT_CU_NOT_MINE;
+        if (ct_cuda_gemm_takes(np, c->deterministic))
+            e = ct_cuda_gemm_half(st->gemm, st->s, m, part, rounded_of(st, xp), ws, c->deterministic, st->more, st->more_bytes);
+        if (e == CT_CU_NOT_MINE) {
+            settle(st);
+            products(st, m, part, xp, ws);
+        } else {
+            st->rounded.owed = false; /* used up: see ops.def */
             note(st, e, "linear");
+        }
     }
     if (np < n) {
         for (int i = 0; i < m; i++)
@@ -288,21 +336,21 @@ static void op_linear_geglu(ct_ctx *c, ct_view y, ct_view x, const ct_weight *ga
     ct_cu_weight ws[2] = {weight(gate), weight(up)};
     int n = rows->n, np = c->exact ? 0 : rows->n_prompt, kind;
     flush(st);
+    written(st, ym);
     if (np > 0) {
-        int e = ct_cuda_gemm_geglu ? ct_cuda_gemm_geglu(st->gemm, st->s, rows_of(ym, 0, np), rows_of(xm, 0, np), ws[0], ws[1],
-                                                        c->deterministic, st->more, st->more_bytes)
-                                   : CT_CU_NOT_MINE;
+        ct_cu_mat yp = rows_of(ym, 0, np), xp = rows_of(xm, 0, np);
+        int e = CT_CU_NOT_MINE;
+        ct_cu_mat16 h = {st->up, np, ym.cols, half_pitch(ym.cols)}; /* their part of up is as wide as two rows of h */
+        if (ct_cuda_gemm_takes(np, c->deterministic))
+            e = ct_cuda_gemm_geglu_half(st->gemm, st->s, h, rounded_of(st, xp), ws[0], ws[1], c->deterministic, st->more, st->more_bytes);
         if (e == CT_CU_NOT_MINE) {
-            ct_cu_mat part[2] = {rows_of(ym, 0, np), rows_of(um, 0, np)};
+            ct_cu_mat part[2] = {yp, rows_of(um, 0, np)};
             struct planes none = {};
-            e = ct_cuda_gemm ? ct_cuda_gemm(st->gemm, st->s, 2, part, rows_of(xm, 0, np), ws, c->deterministic, st->more, st->more_bytes)
-                             : CT_CU_NOT_MINE;
-            if (e == CT_CU_NOT_MINE) {
-                products(st, 2, part, rows_of(xm, 0, np), ws);
-                e = 0;
-            }
-            note(st, e, "linear_geglu");
+            products(st, 2, part, xp, ws);
             e = cu_geglu(st->s, part[0], part[0], part[1], none, -1);
+        } else {
+            struct rounded now = {yp, h, true};
+            st->rounded = now;
         }
         note(st, e, "linear_geglu");
     }
@@ -312,8 +360,6 @@ static void op_linear_geglu(ct_ctx *c, ct_view y, ct_view x, const ct_weight *ga
         struct planes p = planes_for(st, part[0], &kind);
         note(st, cu_geglu(st->s, part[0], part[0], part[1], p, kind), "linear_geglu");
         made(st, part[0], p, kind);
-    } else {
-        written(st, ym);
     }
 }
 
@@ -381,7 +427,7 @@ static void op_attention(ct_ctx *c, ct_view o, ct_view q, const ct_kv *kv, const
     flush(st);
     while (runs < st->n_runs && st->runs[runs].first < np)
         runs++;
-    if (np > 0 && ct_cuda_flash)
+    if (np > 0)
         e = ct_cuda_flash(st->s, rows_of(om, 0, np), rows_of(qm, 0, np), &d, st->runs, runs, how->heads, how->window, how->scale,
                           c->deterministic, st->more, st->more_bytes);
     if (e == CT_CU_NOT_MINE)
@@ -584,7 +630,7 @@ static size_t kv_page_bytes(ct_dtype k, ct_dtype v, int32_t kv_heads, int32_t d)
 /* ---- streams ---- */
 
 struct sizes {
-    size_t planes[2], attention, up, more, rows;
+    size_t planes[2], attention, up, more, half, rows;
 };
 
 static struct sizes sizes_of(const ct_limits *l)
@@ -595,9 +641,10 @@ static struct sizes sizes_of(const ct_limits *l)
     z.planes[0] = (planes_bytes(l->rows, l->max_cols) + 255) / 256 * 256;
     z.planes[1] = (planes_bytes(passed, l->max_cols) + 255) / 256 * 256;
     z.attention = (cu_attention_scratch(l->rows, l->heads, l->head_dim, l->context) + 255) / 256 * 256;
-    z.up = (size_t)l->rows * (((size_t)l->max_out + 63) / 64 * 64) * sizeof(float);
-    size_t gemm = ct_cuda_gemm_scratch ? ct_cuda_gemm_scratch(l->rows, l->max_cols, l->max_out * 2) : 0;
-    size_t flash = ct_cuda_flash_scratch ? ct_cuda_flash_scratch(l->rows, l->heads, l->head_dim) : 0;
+    z.up = (size_t)l->rows * half_pitch(l->max_out) * sizeof(float);
+    z.half = ((size_t)l->rows * half_pitch(l->max_cols) * sizeof(uint16_t) + 255) / 256 * 256;
+    size_t gemm = ct_cuda_gemm_scratch(0, l->max_cols, l->max_out * 2);
+    size_t flash = ct_cuda_flash_scratch(l->rows, l->heads, l->head_dim);
     z.more = ((gemm > flash ? gemm : flash) + 255) / 256 * 256;
     return z;
 }
@@ -605,7 +652,7 @@ static struct sizes sizes_of(const ct_limits *l)
 static size_t scratch_bytes(const ct_limits *l)
 {
     struct sizes z = sizes_of(l);
-    return z.rows + z.planes[0] + z.planes[1] + z.attention + z.up + z.more;
+    return z.rows + z.planes[0] + z.planes[1] + z.attention + z.up + z.half + z.more;
 }
 
 static void stream_free(void *stream)
@@ -622,8 +669,7 @@ static void stream_free(void *stream)
         cudaFree(st->tables[i].dev);
         cudaFreeHost(st->tables[i].mirror);
     }
-    if (st->gemm && ct_cuda_gemm_free)
-        ct_cuda_gemm_free(st->gemm);
+    ct_cuda_gemm_free(st->gemm);
     cudaFree(st->scratch);
     cudaFreeHost(st->mapped);
     cudaFreeHost(st->runs);
@@ -649,7 +695,7 @@ static ct_status stream_create(void **stream, const ct_limits *l, ct_error *err)
         e = (int)cudaHostAlloc((void **)&st->mapped, (size_t)l->rows * 4 * sizeof(int32_t), cudaHostAllocMapped);
     if (!e)
         e = (int)cudaMallocHost((void **)&st->runs, (size_t)l->rows * sizeof *st->runs);
-    if (!e && ct_cuda_gemm_create)
+    if (!e)
         e = ct_cuda_gemm_create(&st->gemm);
     size_t total = scratch_bytes(l);
     if (!e)
@@ -679,8 +725,10 @@ static ct_status stream_create(void **stream, const ct_limits *l, ct_error *err)
     st->attention_bytes = z.attention;
     at += z.attention;
     st->up = (float *)at;
-    st->up_stride = ((size_t)l->max_out + 63) / 64 * 64;
+    st->up_stride = half_pitch(l->max_out);
     at += z.up;
+    st->half = (uint16_t *)at;
+    at += z.half;
     st->more = at;
     st->more_bytes = z.more;
     *stream = st;
@@ -746,6 +794,9 @@ static bool begin(ct_ctx *c, const ct_rows *rows, const ct_kv *kv, int32_t n_kv,
     st->error = 0;
     st->op = "the step";
     st->packed.x = NULL;
+    st->rounded.x.p = NULL;
+    st->rounded.owed = false;
+    st->prompt_rows = c->exact || !ct_cuda_gemm_takes(rows->n_prompt, c->deterministic) ? 0 : rows->n_prompt;
     st->pending.k = st->pending.store = false;
     st->capturing = st->replayed = NULL;
     st->n = n;
@@ -929,6 +980,7 @@ static ct_status open_device(const ct_backend **out, ct_error *err)
     table.gather = op_gather;
     backend.name = "cuda";
     backend.default_kv = CT_BF16;
+    backend.chunk = 2048; /* 512 rows leave half of the tensor cores' time on the table (docs/KERNELS.md) */
     backend.isas = isas;
     backend.ops = ops;
     backend.buffer_alloc = buffer_alloc;

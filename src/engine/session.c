@@ -8,9 +8,9 @@
 #include "base/system.h"
 #include "engine/session_state.h"
 
-static ct_batch_options batch_options(const ct_session_options *opt, int32_t context)
+static ct_batch_options batch_options(const ct_gemma *m, const ct_session_options *opt, int32_t context)
 {
-    int32_t chunk = opt->chunk > 0 ? opt->chunk : CT_CHUNK;
+    int32_t chunk = opt->chunk > 0 ? opt->chunk : ct_chunk_of(m);
     return (ct_batch_options){.sequences = 1,
                               .context = context,
                               .chunk = chunk < context ? chunk : context,
@@ -38,7 +38,7 @@ static size_t host_bytes(const ct_gemma *m, int32_t context, int32_t chunk)
 size_t ct_session_need(const ct_gemma *m, const ct_session_options *opt, int32_t context, int32_t threads,
                        size_t *local, size_t *global, size_t *rest)
 {
-    ct_batch_options o = batch_options(opt, context);
+    ct_batch_options o = batch_options(m, opt, context);
     size_t step, host = host_bytes(m, context, o.chunk) + snapshot_bytes(m, &o, opt->snapshots), total;
     total = ct_batch_need(m, &o, threads, local, global, &step);
     if (rest)
@@ -109,7 +109,7 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
     ct_status st = ct_context_choose(&context, m, o.context, plan_need, &plan, err);
     if (st != CT_OK)
         return st;
-    ct_batch_options bo = batch_options(&o, context);
+    ct_batch_options bo = batch_options(m, &o, context);
     ct_session *s = ct_calloc(1, sizeof *s);
     if (s == NULL)
         return ct_fail(err, CT_ENOMEM, NULL, "no memory for a session");
@@ -257,6 +257,7 @@ ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *toke
 
 const float *ct_session_logits(const ct_session *s) { return s->has_logits ? ct_batch_logits(s->batch, -1) : NULL; }
 int32_t ct_session_length(const ct_session *s) { return ct_batch_length(s->batch, 0); }
+int32_t ct_session_chunk(const ct_session *s) { return s->chunk; }
 int32_t ct_session_context(const ct_session *s) { return s->context; }
 const int32_t *ct_session_ids(const ct_session *s) { return s->ids; }
 size_t ct_session_bytes(const ct_session *s) { return s->bytes; }

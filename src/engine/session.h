@@ -13,7 +13,7 @@
 
 typedef struct ct_session_options {
     int32_t context; /* 0 = what the model was trained for, memory permitting */
-    int32_t chunk;   /* 0 = CT_CHUNK */
+    int32_t chunk;   /* 0 = the backend's, or CT_CHUNK */
     int32_t max_out; /* rows of a chunk that can give logits at once; 0 = 1 */
     bool exact;
     int32_t type_k, type_v; /* ct_dtype, -1 = the backend's default */
@@ -58,6 +58,8 @@ const float *ct_session_logits(
     const ct_session *s); /* [vocab], NULL before the first feed and after one that was ended */
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
+static inline int32_t ct_chunk_of(const ct_gemma *m) { return m->backend->chunk > 0 ? m->backend->chunk : CT_CHUNK; }
+int32_t ct_session_chunk(const ct_session *s);      /* prompt rows in a step */
 const int32_t *ct_session_ids(const ct_session *s); /* the history, ct_session_length of them */
 /* Keeps the longest common beginning of the history and ids[0..n), forgets the rest; returns its length, which is below n, so
  * that feeding ids from there on gives logits. The session then is, bit for bit, one that was fed exactly that beginning with
