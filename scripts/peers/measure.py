@@ -27,7 +27,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT = "The capital of France is"  # six tokens with <bos>
 
 # name; model ("" the default one, else a size and type of make_gguf.py); what carat bench is asked; what the peer is asked
-# (None: it has no such thing); row of the table; what issue 4 asks; the case whose median of ours is the ratio's other side.
+# (None: it has no such thing); row of the table; what is asked of it; the case whose median of ours is the ratio's other side.
 Case = collections.namedtuple("Case", "name model ours theirs row asked beside", defaults=(None,))
 CASES = [
     Case("decode", "", ["--tg", "128"], {"do": "tg", "n": 128}, "decode, full head", "1.6x or 90 %"),
