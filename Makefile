@@ -26,10 +26,10 @@ find_cmocka = grep -q '^CMOCKA_FOUND:INTERNAL=1' $(1)/CMakeCache.txt || $(cmake)
 .PHONY: all cuda bench test check lint format sanitize coverage fuzz deb install clean distclean help
 .NOTPARALLEL:
 
-all: ## build the library and ./carat
+all: ## build the library, ./carat, its manual pages and completions
 	@scripts/deps build
 	@$(call configure,$(BUILD))
-	@$(call build,$(BUILD),--target carat carat_shared)
+	@$(call build,$(BUILD),--target carat carat_shared described)
 	@[ "$$(readlink carat)" = $(BUILD)/carat ] || ln -sfn $(BUILD)/carat carat
 
 bench: all ## build, fetch the default model, measure (ARGS="--json" etc.)

@@ -1,5 +1,7 @@
 # Manual pages and shell completion, made by the program of its own tables (`carat describe`) and installed with it.
 # A program that this machine cannot run describes nothing, and without scdoc there are no manual pages.
+# The target is there in any case, so that the Makefile may name it.
+add_custom_target(described ALL)
 if(NOT TARGET carat OR CMAKE_CROSSCOMPILING)
   return()
 endif()
@@ -13,7 +15,8 @@ add_custom_command(OUTPUT ${described}/done
     -DFOLDER=${described} -P ${CMAKE_CURRENT_SOURCE_DIR}/describe.cmake
   DEPENDS carat ${CMAKE_CURRENT_SOURCE_DIR}/describe.cmake
   COMMENT "Describing the program for man, bash, zsh and fish" VERBATIM)
-add_custom_target(described ALL DEPENDS ${described}/done)
+add_custom_target(describe DEPENDS ${described}/done)
+add_dependencies(described describe)
 
 if(CARAT_SCDOC)
   install(DIRECTORY ${described}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR} COMPONENT program)
