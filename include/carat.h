@@ -70,7 +70,7 @@ CARAT_API const char *carat_version(void);
 
 typedef struct carat_model_options {
     uint32_t size;
-    const char *backend; /* "auto", "ref", "cpu" */
+    const char *backend; /* "auto", "cpu", "cuda", "ref" */
     const char *isa;     /* NULL = best of this machine; "c", "avx2", ...: for checks and measurements */
     int32_t threads;     /* 0 = physical cores this process may use */
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */

@@ -3,9 +3,12 @@
  * sentence. It knows nothing of what a plug-in does; once loaded, one stays until the process ends. */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/plugin.h"
 
@@ -17,21 +20,33 @@ static struct {
     ct_error why;
 } cuda;
 
-/* The folder of the object that holds this code: the program's, or libcarat.so's. Empty when nobody knows. */
+/* The folder of the object that holds this code: the program's, or libcarat.so's. Empty when nobody knows. A relative name is what
+ * the program was called, not where it is: read in the working directory, it would run whatever lies beside a model there. */
 static void own_folder(char *out, size_t room)
 {
     Dl_info info;
+    char file[PATH_MAX];
     out[0] = '\0';
     void (*self)(char *, size_t) = own_folder;
     void *at;
     memcpy(&at, &self, sizeof at);
     if (dladdr(at, &info) == 0 || info.dli_fname == NULL)
         return;
-    const char *slash = strrchr(info.dli_fname, '/');
-    if (slash)
-        snprintf(out, room, "%.*s", (int)(slash - info.dli_fname), info.dli_fname);
-    else
-        snprintf(out, room, "/proc/self/cwd");
+    if (info.dli_fname[0] == '/') {
+        if (realpath(info.dli_fname, file) == NULL)
+            return;
+    } else {
+        ssize_t n = readlink("/proc/self/exe", file, sizeof file - 1);
+        if (n <= 0)
+            return;
+        file[n] = '\0';
+    }
+    const char *slash = strrchr(file, '/');
+    size_t n = slash ? (size_t)(slash - file) : room;
+    if (n < room) {
+        memcpy(out, file, n);
+        out[n] = '\0';
+    }
 }
 
 static ct_status try_one(const char *path)
