@@ -75,6 +75,7 @@ typedef struct carat_model_options {
     int32_t threads;     /* 0 = physical cores this process may use */
     bool vocab_only;     /* no weights: for tokenize, detokenize, inspect */
     int32_t context;     /* of a session to come: open refuses where its memory would be missing; 0 = any */
+    const char *kv;      /* its cache, as in carat_session_options: asked for with context, and else of no account */
     void (*progress)(void *arg, const char *what, double done,
                      double total); /* told of the load, by the calling thread */
     void *arg;                      /* progress's own */
@@ -136,7 +137,7 @@ typedef struct carat_session_options {
     bool (*keep_going)(void *arg); /* polled between chunks and tokens; false ends with EINTERRUPTED */
     void (*progress)(void *arg, const char *what, double done, double total); /* told of a prompt, every 512 tokens */
     void *arg;                                                                /* of both */
-    int32_t snapshots; /* copies of the sliding layers for sync; -1 = what half of the cache's memory holds */
+    int32_t snapshots; /* copies of the sliding layers for sync; -1 = up to half the cache's memory, if it is there */
 } carat_session_options;
 
 /* snapshots -1, the rest 0. */

@@ -79,6 +79,9 @@ static ct_status fits(const carat_model *m, const ct_backend *b, const carat_mod
 {
     ct_gemma asked = {.cfg = m->cfg, .backend = b, .ops = b->ops(opt->isa)};
     ct_session_options smallest = {.type_k = -1, .type_v = -1};
+    ct_status st = ct_kv_types(opt->kv, &smallest.type_k, &smallest.type_v, err);
+    if (st != CT_OK)
+        return st;
     int32_t context = opt->context > 0 && opt->context <= m->cfg.context ? opt->context : CT_KV_PAGE;
     size_t have = b->memory_free ? b->memory_free() : ct_memory_available(), need;
     if (asked.ops == NULL || have == 0)

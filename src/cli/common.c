@@ -149,7 +149,8 @@ int model_open(const args *a, const char *path, bool vocab_only, carat_model **m
     o.isa = a->isa;
     o.threads = a->threads;
     o.vocab_only = vocab_only;
-    o.context = a->kv ? 0 : a->context; /* what another type of cache needs is found out later */
+    o.context = a->context;
+    o.kv = a->kv;
     progress p;
     progress_init(&p, a);
     o.progress = progress_show;

@@ -107,6 +107,10 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
     *out = NULL;
     struct plan plan = {m, &o, ct_pool_threads(pool)};
     ct_status st = ct_context_choose(&context, m, o.context, plan_need, &plan, err);
+    if (st == CT_ENOMEM && o.snapshots < 0) { /* nobody asked for these: they only save time */
+        o.snapshots = 0;
+        st = ct_context_choose(&context, m, o.context, plan_need, &plan, err);
+    }
     if (st != CT_OK)
         return st;
     ct_batch_options bo = batch_options(m, &o, context);

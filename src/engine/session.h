@@ -17,7 +17,7 @@ typedef struct ct_session_options {
     int32_t max_out; /* rows of a chunk that can give logits at once; 0 = 1 */
     bool exact;
     int32_t type_k, type_v; /* ct_dtype, -1 = the backend's default */
-    int32_t snapshots;      /* of the rings, for ct_session_keep; 0 = none, -1 = what ct_snapshots_plan says */
+    int32_t snapshots; /* of the rings, for ct_session_keep; 0 = none, -1 = ct_snapshots_plan's, memory permitting */
 } ct_session_options;
 
 typedef struct ct_session ct_session;

@@ -236,6 +236,16 @@ class Limits(Failing):
         self.assertIn(0, seen)
         self.assertTrue(seen & {1, 3}, seen)
 
+    @unittest.skipIf(sanitized(), "a sanitizer takes all the address space there is")
+    def test_cache(self):
+        """Context and type of cache are counted before the weights are read, where both are known."""
+        args = ["run", "-t", "1", "-m", "synthetic:270m:q8_0", "--ids", "2 3", "-n", "1", "-c", "32768", "--kv"]
+        r = run(args + ["f32"], limit="ulimit -v 680000")
+        self.told(r, "a cache of f32", (1,))
+        self.assertIn(b"a session of 32768 tokens 0.2", r.stderr)
+        r = run(args + ["q8"], limit="ulimit -v 680000")
+        self.assertEqual(r.returncode, 0, r.stderr)
+
     def groups(self):
         """Folders in which a control group with a limit can be made: (folder, the limit's file)."""
         for folder, limit in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):

@@ -8,6 +8,7 @@
 
 #include "base/cgroup.h"
 #include "base/system.h"
+#include "carat_jobs.h"
 
 #define GB ((size_t)1000000000)
 
@@ -189,6 +190,74 @@ static void model_does_not_fit(void **state)
     carat_model_close(m);
 }
 
+static void loaded(void *arg, const char *what, double done, double total)
+{
+    (void)what, (void)done, (void)total;
+    ++*(int *)arg;
+}
+
+/* A control group that leaves so many bytes. */
+static void leave(size_t bytes)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%zu\n", bytes);
+    files_redirect(NULL);
+    put_file("/proc/self/cgroup", "0::/\n");
+    put_file("/sys/fs/cgroup/memory.max", text);
+    put_file("/sys/fs/cgroup/memory.current", "0\n");
+    files_redirect(root);
+}
+
+/* Where the context and the type of the cache are known, both are counted before the first weight is read; a byte less than
+ * needed is refused, and with what is needed the session comes to be. Snapshots, which nobody asked for, are what yields. */
+static void cache_does_not_fit(void **state)
+{
+    (void)state;
+    static const char *const types[] = {NULL, "bf16", "f32", "q8,q4", "f16,f32"};
+    carat_inspection *i = NULL;
+    carat_model *m = NULL;
+    carat_session *s = NULL;
+    carat_error err;
+    int told = 0;
+    assert_int_equal(carat_inspect(&i, TINY, &err), CARAT_OK);
+    for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
+        carat_memory mem;
+        carat_model_options o = carat_model_options_default();
+        carat_session_options so = carat_session_options_default();
+        o.threads = ct_cores(); /* as the inspection counts */
+        o.context = so.context = carat_inspection_info(i)->context;
+        o.kv = so.kv = types[k];
+        o.progress = loaded;
+        o.arg = &told;
+        files_redirect(NULL);
+        assert_int_equal(carat_inspection_memory(i, o.context, types[k], &mem, &err), CARAT_OK);
+        assert_true(mem.snapshots > 0);
+        told = 0;
+        leave(mem.total - mem.snapshots - 1);
+        assert_int_equal(carat_model_open(&m, TINY, &o, &err), CARAT_ENOMEM);
+        assert_non_null(strstr(err.text, "a session of 2048 tokens"));
+        assert_int_equal(told, 0);
+        leave(mem.total - mem.snapshots);
+        assert_int_equal(carat_model_open(&m, TINY, &o, &err), CARAT_OK);
+        assert_true(told > 0);
+        leave(mem.total - mem.snapshots - mem.weights);
+        assert_int_equal(carat_session_create(&s, m, &so, &err), CARAT_OK);
+        assert_int_equal(carat_session_bytes(s), mem.total - mem.snapshots - mem.weights);
+        carat_session_free(s);
+        leave(mem.total - mem.snapshots - mem.weights - 1);
+        assert_int_equal(carat_session_create(&s, m, &so, &err), CARAT_ENOMEM);
+        so.snapshots = 1; /* these were asked for */
+        leave(mem.total - mem.snapshots - mem.weights);
+        assert_int_equal(carat_session_create(&s, m, &so, &err), CARAT_ENOMEM);
+        carat_model_close(m);
+    }
+    carat_model_options o = carat_model_options_default();
+    o.kv = "q5";
+    assert_int_equal(carat_model_open(&m, TINY, &o, &err), CARAT_EINVAL);
+    assert_non_null(strstr(err.text, "q5"));
+    carat_inspection_free(i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +268,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hidden, fresh, gone),
         cmocka_unit_test_setup_teardown(address_space, fresh, gone),
         cmocka_unit_test_setup_teardown(model_does_not_fit, fresh, gone),
+        cmocka_unit_test_setup_teardown(cache_does_not_fit, fresh, gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
