@@ -1,5 +1,5 @@
 /* What the files of src/cuda share: how weights, activations and the cache lie in the card's memory, and the C-callable entry
- * points of its kernels. It knows no model and no engine; plugin.cu translates the table of operations into these.
+ * points of its kernels. It knows no model and no engine; ops.cu translates the table of operations into these.
  *
  * All pointers are device pointers unless said. Entry points only enqueue on the stream that they are given: they allocate
  * nothing, wait for nothing and may run while a graph is captured, unless said. They return 0, or a cudaError_t. */

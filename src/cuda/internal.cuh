@@ -1,4 +1,4 @@
-/* What plugin.cu and the kernels' files share among themselves: device views of what ops are given, packed activations, and the
+/* What the kernels' files and the table (stream.cuh) share: device views of what ops are given, packed activations, and the
  * launch that lets a kernel begin while the one before it ends.
  *
  * Every kernel here is launched with `launch`, and every one calls after_previous() before it touches anything that a kernel
