@@ -34,13 +34,24 @@ struct ct_tensors {
     size_t n_kv, room_kv;
     uint32_t *tensors_by_name, *kv_by_name; /* [n_tensors], [n_kv]: indices in order of the names */
     struct tensors_source source;
-    void *made; /* belongs to source */
+    void *made;                        /* belongs to source */
+    struct tensors_block *made_values; /* of ct_tensors_alloc */
 };
 
 /* Each is NULL or false when out of memory. A pushed entry is zeroed; pointers to entries last until the next push. */
 ct_tensors *ct_tensors_new(const char *path, const char *format);
 ct_tensor *ct_tensors_push(ct_tensors *t);
 ct_kv_pair *ct_kv_push(ct_tensors *t);
+
+/* Zeroed memory, aligned for anything, that lasts as long as the directory: for values that no mapped file holds as they are wanted. */
+void *ct_tensors_alloc(ct_tensors *t, size_t bytes);
+/* Push a key with a value, both copied. False when out of memory. */
+bool ct_kv_put_u32(ct_tensors *t, const char *key, uint32_t v);
+bool ct_kv_put_f32(ct_tensors *t, const char *key, float v);
+bool ct_kv_put_bool(ct_tensors *t, const char *key, bool v);
+bool ct_kv_put_string(ct_tensors *t, const char *key, const char *v, size_t n);
+/* Whether a key was pushed; before ct_tensors_index, when ct_tensors_kv cannot say. */
+bool ct_kv_pushed(const ct_tensors *t, const char *key);
 
 /* One GGUF file, and nothing of the others where it is a part of a split model. The map goes to the directory, or is closed. */
 ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_map map, ct_error *err);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "formats/directory.h"
@@ -41,7 +40,6 @@ static const struct recipe {
 
 #define SEED 0x6361726174u /* "carat" */
 #define NAME_ROOM 48
-#define VALUES_ROOM 1024
 
 struct plan {
     float sigma, mean;
@@ -49,10 +47,8 @@ struct plan {
 };
 
 struct synthetic {
-    struct plan *plans;          /* [n_tensors] */
-    char (*names)[NAME_ROOM];    /* [n_tensors] */
-    size_t n_values;             /* used bytes of values */
-    uint8_t values[VALUES_ROOM]; /* metadata */
+    struct plan *plans;       /* [n_tensors] */
+    char (*names)[NAME_ROOM]; /* [n_tensors] */
 };
 
 /* ---- generating ---------------------------------------------------------------------------------------------------- */
@@ -106,40 +102,7 @@ static void synthetic_close(ct_tensors *t)
 
 /* ---- metadata ------------------------------------------------------------------------------------------------------ */
 
-/* Appends a key; false when out of memory. Keys are literals, values are copied. */
-static bool put(ct_tensors *t, const char *key, ct_kv_type type, const void *value, size_t bytes)
-{
-    struct synthetic *s = t->made;
-    ct_kv_pair *kv = ct_kv_push(t);
-    if (kv == NULL || bytes > VALUES_ROOM - s->n_values)
-        return false;
-    uint8_t *at = s->values + s->n_values;
-    memcpy(at, value, bytes);
-    s->n_values += bytes;
-    kv->key = (ct_str){key, strlen(key)};
-    kv->type = type;
-    kv->data = at;
-    kv->len = type == CT_KV_STRING ? bytes : 0;
-    return true;
-}
-
-static bool put_u32(ct_tensors *t, const char *key, uint32_t v)
-{
-    uint8_t le[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
-    return put(t, key, CT_KV_U32, le, 4);
-}
-
-static bool put_f32(ct_tensors *t, const char *key, float v)
-{
-    uint32_t u = ct_bits_from_f32(v);
-    uint8_t le[4] = {(uint8_t)u, (uint8_t)(u >> 8), (uint8_t)(u >> 16), (uint8_t)(u >> 24)};
-    return put(t, key, CT_KV_F32, le, 4);
-}
-
-static bool put_string(ct_tensors *t, const char *key, const char *v)
-{
-    return put(t, key, CT_KV_STRING, v, strlen(v));
-}
+static bool put_string(ct_tensors *t, const char *key, const char *v) { return ct_kv_put_string(t, key, v, strlen(v)); }
 
 static bool put_metadata(ct_tensors *t, const struct shape *m, const struct recipe *how)
 {
@@ -147,18 +110,22 @@ static bool put_metadata(ct_tensors *t, const struct shape *m, const struct reci
     snprintf(name, sizeof name, "Gemma 3 %s (synthetic)", m->label);
     bool ok = put_string(t, "general.architecture", "gemma3") && put_string(t, "general.type", "model") &&
               put_string(t, "general.name", name) && put_string(t, "general.size_label", m->label) &&
-              put_u32(t, "general.file_type", how->file_type) && put_u32(t, "general.quantization_version", 2) &&
-              put_u32(t, "gemma3.context_length", m->context) && put_u32(t, "gemma3.embedding_length", m->hidden) &&
-              put_u32(t, "gemma3.block_count", m->layers) && put_u32(t, "gemma3.feed_forward_length", m->ffn) &&
-              put_u32(t, "gemma3.attention.head_count", m->heads) &&
-              put_u32(t, "gemma3.attention.head_count_kv", m->kv_heads) &&
-              put_u32(t, "gemma3.attention.key_length", m->head_dim) &&
-              put_u32(t, "gemma3.attention.value_length", m->head_dim) &&
-              put_f32(t, "gemma3.attention.layer_norm_rms_epsilon", 1e-6f) &&
-              put_u32(t, "gemma3.attention.sliding_window", m->window) && put_f32(t, "gemma3.rope.freq_base", 1e6f);
+              ct_kv_put_u32(t, "general.file_type", how->file_type) &&
+              ct_kv_put_u32(t, "general.quantization_version", 2) &&
+              ct_kv_put_u32(t, "gemma3.context_length", m->context) &&
+              ct_kv_put_u32(t, "gemma3.embedding_length", m->hidden) &&
+              ct_kv_put_u32(t, "gemma3.block_count", m->layers) &&
+              ct_kv_put_u32(t, "gemma3.feed_forward_length", m->ffn) &&
+              ct_kv_put_u32(t, "gemma3.attention.head_count", m->heads) &&
+              ct_kv_put_u32(t, "gemma3.attention.head_count_kv", m->kv_heads) &&
+              ct_kv_put_u32(t, "gemma3.attention.key_length", m->head_dim) &&
+              ct_kv_put_u32(t, "gemma3.attention.value_length", m->head_dim) &&
+              ct_kv_put_f32(t, "gemma3.attention.layer_norm_rms_epsilon", 1e-6f) &&
+              ct_kv_put_u32(t, "gemma3.attention.sliding_window", m->window) &&
+              ct_kv_put_f32(t, "gemma3.rope.freq_base", 1e6f);
     if (ok && m->rope_factor > 1)
         ok = put_string(t, "gemma3.rope.scaling.type", "linear") &&
-             put_f32(t, "gemma3.rope.scaling.factor", m->rope_factor);
+             ct_kv_put_f32(t, "gemma3.rope.scaling.factor", m->rope_factor);
     return ok;
 }
 

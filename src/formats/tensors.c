@@ -9,6 +9,11 @@
 
 /* ---- making one ---------------------------------------------------------------------------------------------------- */
 
+struct tensors_block {
+    struct tensors_block *next;
+    max_align_t bytes[];
+};
+
 ct_tensors *ct_tensors_new(const char *path, const char *format)
 {
     ct_tensors *t = ct_calloc(1, sizeof *t);
@@ -39,6 +44,11 @@ void ct_tensors_close(ct_tensors *t)
     for (size_t i = 0; i < t->n_more; i++)
         ct_map_close(&t->more[i]);
     ct_free(t->more);
+    while (t->made_values) {
+        struct tensors_block *next = t->made_values->next;
+        ct_free(t->made_values);
+        t->made_values = next;
+    }
     ct_free(t->path);
     ct_free(t);
 }
@@ -75,6 +85,63 @@ ct_kv_pair *ct_kv_push(ct_tensors *t)
     t->kv = p;
     t->kv[t->n_kv] = (ct_kv_pair){.count = 1};
     return &t->kv[t->n_kv++];
+}
+
+void *ct_tensors_alloc(ct_tensors *t, size_t bytes)
+{
+    size_t whole;
+    struct tensors_block *b = ct_add_ok(bytes, sizeof *b, &whole) ? ct_calloc(1, whole) : NULL;
+    if (b == NULL)
+        return NULL;
+    b->next = t->made_values;
+    t->made_values = b;
+    return b->bytes;
+}
+
+/* A key and its value in one block; a value is read as in a file, little endian and of any alignment. */
+static bool put(ct_tensors *t, const char *key, ct_kv_type type, const void *value, size_t n)
+{
+    size_t n_key = strlen(key);
+    uint8_t *block = ct_tensors_alloc(t, n_key + n);
+    ct_kv_pair *kv = block ? ct_kv_push(t) : NULL;
+    if (kv == NULL)
+        return false;
+    memcpy(block, key, n_key);
+    if (n > 0)
+        memcpy(block + n_key, value, n);
+    kv->key = (ct_str){(const char *)block, n_key};
+    kv->type = type;
+    kv->data = block + n_key;
+    kv->len = type == CT_KV_STRING ? n : 0;
+    return true;
+}
+
+bool ct_kv_put_u32(ct_tensors *t, const char *key, uint32_t v)
+{
+    uint8_t le[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+    return put(t, key, CT_KV_U32, le, 4);
+}
+
+bool ct_kv_put_f32(ct_tensors *t, const char *key, float v)
+{
+    uint32_t u = ct_bits_from_f32(v);
+    uint8_t le[4] = {(uint8_t)u, (uint8_t)(u >> 8), (uint8_t)(u >> 16), (uint8_t)(u >> 24)};
+    return put(t, key, CT_KV_F32, le, 4);
+}
+
+bool ct_kv_put_bool(ct_tensors *t, const char *key, bool v) { return put(t, key, CT_KV_BOOL, &(uint8_t){v}, 1); }
+
+bool ct_kv_put_string(ct_tensors *t, const char *key, const char *v, size_t n)
+{
+    return put(t, key, CT_KV_STRING, v, n);
+}
+
+bool ct_kv_pushed(const ct_tensors *t, const char *key)
+{
+    for (size_t i = 0; i < t->n_kv; i++)
+        if (ct_str_is(t->kv[i].key, key))
+            return true;
+    return false;
 }
 
 /* ---- names in order ------------------------------------------------------------------------------------------------ */
