@@ -41,7 +41,7 @@ carat_status carat_inspect(carat_inspection **out, const char *path, carat_error
     carat_inspection *i = ct_calloc(1, sizeof *i);
     if (i == NULL)
         return ct_api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while reading '%s'", path), &e);
-    ct_status st = ct_api_tensors_open(&i->tensors, path, &e);
+    ct_status st = ct_tensors_open(&i->tensors, path, &e);
     if (st != CT_OK)
         goto done;
     i->gemma.backend = ct_backend_get("auto");

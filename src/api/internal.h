@@ -45,8 +45,6 @@ carat_status ct_api_error(carat_error *to, ct_status st, const ct_error *from);
 /* EINVAL with a sentence that names the function and what it wants. */
 carat_status ct_api_misuse(carat_error *err, const char *function, const char *wants);
 
-/* Opens "synthetic:..." or a GGUF file, and refuses folders and the like in a sentence. */
-ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err);
 /* Fills what a directory and a configuration say; strings are borrowed from both. */
 void ct_api_info_fill(carat_model_info *info, const ct_tensors *t, const ct_config *cfg, const char **warnings);
 

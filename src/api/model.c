@@ -5,25 +5,12 @@
 #include <string.h>
 
 #include "api/internal.h"
-#include "base/file.h"
 #include "base/system.h"
 #include "model/names.h"
 
 carat_model_options carat_model_options_default(void)
 {
     return (carat_model_options){.size = sizeof(carat_model_options), .backend = "auto"};
-}
-
-ct_status ct_api_tensors_open(ct_tensors **out, const char *path, ct_error *err)
-{
-    static const char synthetic[] = "synthetic:";
-    *out = NULL;
-    if (strncmp(path, synthetic, sizeof synthetic - 1) == 0)
-        return ct_synthetic_open(out, path + sizeof synthetic - 1, err);
-    if (ct_is_folder(path))
-        return ct_fail(err, CT_EUNSUPPORTED, path,
-                       "'%s' is a folder: folders of safetensors are not read yet, GGUF files are", path);
-    return ct_gguf_open(out, path, err);
 }
 
 static size_t parameters(const ct_tensors *t)
@@ -153,7 +140,7 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
         ct_free(m);
         return ct_api_error(err, ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path), &e);
     }
-    st = ct_api_tensors_open(&m->tensors, path, &e);
+    st = ct_tensors_open(&m->tensors, path, &e);
     if (st == CT_OK) {
         st = ct_config_read(&m->cfg, m->tensors, &e);
         if (st != CT_OK && o.vocab_only) { /* text needs no shapes: a strange model still has its tokenizer */

@@ -21,13 +21,25 @@ struct tensors_source {
     void (*close)(ct_tensors *t);
 };
 
+/* One more file behind a directory: a later part of a split GGUF, a shard of a folder. */
+struct tensors_part {
+    ct_map map;
+    char *path;
+};
+
+#define CT_MAX_NOTES 8
+
 struct ct_tensors {
     char *path;
     const char *format;
     size_t file_bytes;
-    ct_map map;
-    ct_map *more; /* [n_more] mappings of the later parts of a split file */
+    ct_map map;                /* of the file, or of the first part; of a folder none */
+    struct tensors_part *more; /* [n_more] */
     size_t n_more;
+    ct_naming naming;
+    bool norms_centred;
+    size_t n_notes;
+    char notes[CT_MAX_NOTES][CT_ERROR_TEXT];
     ct_tensor *tensors;
     size_t n_tensors, room_tensors;
     ct_kv_pair *kv;
@@ -52,6 +64,15 @@ bool ct_kv_put_bool(ct_tensors *t, const char *key, bool v);
 bool ct_kv_put_string(ct_tensors *t, const char *key, const char *v, size_t n);
 /* Whether a key was pushed; before ct_tensors_index, when ct_tensors_kv cannot say. */
 bool ct_kv_pushed(const ct_tensors *t, const char *key);
+/* A sentence for the user, see ct_tensors_note; dropped when there are CT_MAX_NOTES. */
+void ct_tensors_add_note(ct_tensors *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Puts a mapping behind those of a directory, which owns it from then on. False when out of memory: then it is still the caller's. */
+bool ct_tensors_add_map(ct_tensors *t, ct_map map, const char *path);
+
+/* Sorts the indices 0..n-1, n log n comparisons whatever they stand for; less: whether a stands before b (order.c). */
+typedef bool ct_less_fn(const void *arg, uint32_t a, uint32_t b);
+void ct_sort(uint32_t *order, size_t n, ct_less_fn *less, const void *arg);
+int ct_str_compare(ct_str a, ct_str b);
 
 /* One GGUF file, and nothing of the others where it is a part of a split model. The map goes to the directory, or is closed. */
 ct_status ct_gguf_read(ct_tensors **out, const char *path, ct_map map, ct_error *err);

@@ -229,32 +229,10 @@ static ct_status read_tensor(struct reader *r, ct_tensors *t, uint64_t *offset)
     return CT_OK;
 }
 
-/* Index order by offset, for the test of overlaps: again a sort that no file can make slow. */
-static void sift_offsets(const uint64_t *offset, uint32_t *order, size_t root, size_t n)
+static bool lies_before(const void *arg, uint32_t a, uint32_t b)
 {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && offset[order[child]] < offset[order[child + 1]])
-            child++;
-        if (offset[order[root]] >= offset[order[child]])
-            return;
-        uint32_t swap = order[root];
-        order[root] = order[child];
-        order[child] = swap;
-    }
-}
-
-static void sort_offsets(const uint64_t *offset, uint32_t *order, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        order[i] = (uint32_t)i;
-    for (size_t i = n / 2; i-- > 0;)
-        sift_offsets(offset, order, i, n);
-    for (size_t end = n; end-- > 1;) {
-        uint32_t swap = order[0];
-        order[0] = order[end];
-        order[end] = swap;
-        sift_offsets(offset, order, 0, end);
-    }
+    const uint64_t *offset = arg;
+    return offset[a] < offset[b];
 }
 
 /* Proves that every tensor is aligned, inside the file and clear of the others, and points it at its bytes. */
@@ -293,7 +271,7 @@ static ct_status place_tensors(struct reader *r, ct_tensors *t, const uint64_t *
                      ct_path_tail(r->path), last_end, ct_quote(quote, t->tensors[last].name), r->size);
         goto done;
     }
-    sort_offsets(offset, order, n);
+    ct_sort(order, n, lies_before, offset); /* for the test of overlaps */
     for (size_t i = 0; i < n; i++) {
         ct_tensor *x = &t->tensors[order[i]];
         size_t end = (size_t)offset[order[i]] + x->bytes;

@@ -65,22 +65,18 @@ static ct_status map_and_read(ct_tensors **out, const char *path, ct_error *err)
 /* Moves tensors and mapping of a part behind those of t. */
 static ct_status join(ct_tensors *t, ct_tensors *part, ct_error *err)
 {
-    size_t bytes;
     if (part->n_tensors > CT_MAX_TENSORS - t->n_tensors)
         return ct_fail(err, CT_EUNSUPPORTED, part->path,
                        "'%s': expected at most %d tensors in all parts, found more: not a Gemma 3",
                        ct_path_tail(part->path), CT_MAX_TENSORS);
-    ct_map *maps = ct_mul_ok(t->n_more + 1, sizeof *maps, &bytes) ? ct_realloc(t->more, bytes) : NULL;
-    if (maps == NULL)
-        return out_of_memory(t, err);
-    t->more = maps;
     for (size_t i = 0; i < part->n_tensors; i++) {
         ct_tensor *x = ct_tensors_push(t);
         if (x == NULL)
             return out_of_memory(t, err);
         *x = part->tensors[i];
     }
-    t->more[t->n_more++] = part->map; /* last: until here, the part closes it */
+    if (!ct_tensors_add_map(t, part->map, part->path))
+        return out_of_memory(t, err); /* until here, the part closes it */
     part->map = (ct_map){0};
     t->file_bytes += part->file_bytes;
     return CT_OK;
@@ -136,17 +132,6 @@ static ct_status check_first(const ct_tensors *t, const struct split *s, ct_erro
                        "others are found; rename the parts",
                        ct_path_tail(t->path), s->count, first);
     return CT_OK;
-}
-
-ct_status ct_tensors_check(const ct_tensors *t, ct_error *err)
-{
-    ct_status st = ct_map_check(&t->map, t->path, err);
-    for (size_t i = 0; i < t->n_more && st == CT_OK; i++) {
-        char *path = part_path(t->path, (uint32_t)i + 1, (uint32_t)t->n_more + 1);
-        st = path ? ct_map_check(&t->more[i], path, err) : out_of_memory(t, err);
-        ct_free(path);
-    }
-    return st;
 }
 
 ct_status ct_gguf_open_memory(ct_tensors **out, const char *name, const void *data, size_t size, ct_error *err)

@@ -1,6 +1,8 @@
 /* The tensor directory: storage, look-ups by name, typed getters. Which format filled it, it does not know. */
 #include "formats/tensors.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/half.h"
@@ -41,8 +43,10 @@ void ct_tensors_close(ct_tensors *t)
     ct_free(t->kv_by_name);
     ct_free(t->tensors_by_name);
     ct_map_close(&t->map);
-    for (size_t i = 0; i < t->n_more; i++)
-        ct_map_close(&t->more[i]);
+    for (size_t i = 0; i < t->n_more; i++) {
+        ct_map_close(&t->more[i].map);
+        ct_free(t->more[i].path);
+    }
     ct_free(t->more);
     while (t->made_values) {
         struct tensors_block *next = t->made_values->next;
@@ -75,6 +79,20 @@ ct_tensor *ct_tensors_push(ct_tensors *t)
     t->tensors = p;
     t->tensors[t->n_tensors] = (ct_tensor){.ne = {1, 1, 1, 1}};
     return &t->tensors[t->n_tensors++];
+}
+
+bool ct_tensors_add_map(ct_tensors *t, ct_map map, const char *path)
+{
+    size_t bytes;
+    void *p = ct_mul_ok(t->n_more + 1, sizeof *t->more, &bytes) ? ct_realloc(t->more, bytes) : NULL;
+    if (p == NULL)
+        return false;
+    t->more = p;
+    t->more[t->n_more].path = ct_strdup(path);
+    if (t->more[t->n_more].path == NULL)
+        return false;
+    t->more[t->n_more++].map = map;
+    return true;
 }
 
 ct_kv_pair *ct_kv_push(ct_tensors *t)
@@ -144,48 +162,43 @@ bool ct_kv_pushed(const ct_tensors *t, const char *key)
     return false;
 }
 
+void ct_tensors_add_note(ct_tensors *t, const char *fmt, ...)
+{
+    if (t->n_notes == CT_MAX_NOTES)
+        return;
+    char *text = t->notes[t->n_notes++];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, CT_ERROR_TEXT, fmt, args);
+    va_end(args);
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 /* ---- names in order ------------------------------------------------------------------------------------------------ */
 
-static int compare(ct_str a, ct_str b)
-{
-    int c = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
-    return c != 0 ? c : (a.len > b.len) - (a.len < b.len);
-}
+typedef ct_str name_fn(const ct_tensors *t, uint32_t i);
 
 static ct_str tensor_name(const ct_tensors *t, uint32_t i) { return t->tensors[i].name; }
 static ct_str kv_name(const ct_tensors *t, uint32_t i) { return t->kv[i].key; }
 
-typedef ct_str name_fn(const ct_tensors *t, uint32_t i);
-
-static void sift_down(const ct_tensors *t, name_fn *name, uint32_t *order, size_t root, size_t n)
+static bool tensor_less(const void *arg, uint32_t a, uint32_t b)
 {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(name(t, order[child]), name(t, order[child + 1])) < 0)
-            child++;
-        if (compare(name(t, order[root]), name(t, order[child])) >= 0)
-            return;
-        uint32_t swap = order[root];
-        order[root] = order[child];
-        order[child] = swap;
-    }
+    return ct_str_compare(tensor_name(arg, a), tensor_name(arg, b)) < 0;
 }
 
-/* A heap sort: n log n comparisons whatever the names are. NULL when out of memory. */
-static uint32_t *sorted(const ct_tensors *t, name_fn *name, size_t n)
+static bool kv_less(const void *arg, uint32_t a, uint32_t b)
+{
+    return ct_str_compare(kv_name(arg, a), kv_name(arg, b)) < 0;
+}
+
+/* NULL when out of memory. */
+static uint32_t *sorted(const ct_tensors *t, ct_less_fn *less, size_t n)
 {
     uint32_t *order = ct_calloc(n, sizeof *order);
-    if (order == NULL)
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        order[i] = (uint32_t)i;
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(t, name, order, i, n);
-    for (size_t end = n; end-- > 1;) {
-        uint32_t swap = order[0];
-        order[0] = order[end];
-        order[end] = swap;
-        sift_down(t, name, order, 0, end);
-    }
+    if (order)
+        ct_sort(order, n, less, t);
     return order;
 }
 
@@ -194,7 +207,7 @@ static ct_status refuse_twins(const ct_tensors *t, name_fn *name, const uint32_t
 {
     char quote[CT_QUOTE];
     for (size_t i = 1; i < n; i++)
-        if (compare(name(t, order[i - 1]), name(t, order[i])) == 0)
+        if (ct_str_compare(name(t, order[i - 1]), name(t, order[i])) == 0)
             return ct_fail(err, CT_EFORMAT, t->path, "'%s' is damaged: expected every %s once, found '%s' twice",
                            ct_path_tail(t->path), what, ct_quote(quote, name(t, order[i])));
     return CT_OK;
@@ -204,8 +217,8 @@ ct_status ct_tensors_index(ct_tensors *t, ct_error *err)
 {
     ct_free(t->kv_by_name);
     ct_free(t->tensors_by_name);
-    t->kv_by_name = sorted(t, kv_name, t->n_kv);
-    t->tensors_by_name = sorted(t, tensor_name, t->n_tensors);
+    t->kv_by_name = sorted(t, kv_less, t->n_kv);
+    t->tensors_by_name = sorted(t, tensor_less, t->n_tensors);
     if (t->kv_by_name == NULL || t->tensors_by_name == NULL)
         return ct_fail(err, CT_ENOMEM, t->path, "out of memory for the names in '%s'", ct_path_tail(t->path));
     ct_status st = refuse_twins(t, kv_name, t->kv_by_name, t->n_kv, "metadata key", err);
@@ -219,7 +232,7 @@ static size_t find(const ct_tensors *t, name_fn *name, const uint32_t *order, si
     size_t low = 0, high = n;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int c = compare(name(t, order[mid]), w);
+        int c = ct_str_compare(name(t, order[mid]), w);
         if (c == 0)
             return order[mid];
         if (c < 0)
@@ -234,6 +247,9 @@ static size_t find(const ct_tensors *t, name_fn *name, const uint32_t *order, si
 
 const char *ct_tensors_path(const ct_tensors *t) { return t->path; }
 const char *ct_tensors_format(const ct_tensors *t) { return t->format; }
+ct_naming ct_tensors_naming(const ct_tensors *t) { return t->naming; }
+bool ct_tensors_norms_centred(const ct_tensors *t) { return t->norms_centred; }
+const char *ct_tensors_note(const ct_tensors *t, size_t i) { return i < t->n_notes ? t->notes[i] : NULL; }
 size_t ct_tensors_file_bytes(const ct_tensors *t) { return t->file_bytes; }
 size_t ct_tensors_count(const ct_tensors *t) { return t->n_tensors; }
 size_t ct_tensors_kv_count(const ct_tensors *t) { return t->n_kv; }
@@ -250,9 +266,17 @@ const ct_kv_pair *ct_tensors_kv(const ct_tensors *t, const char *key)
     return ct_tensors_kv_at(t, find(t, kv_name, t->kv_by_name, t->n_kv, key));
 }
 
+ct_status ct_tensors_check(const ct_tensors *t, ct_error *err)
+{
+    ct_status st = ct_map_check(&t->map, t->path, err);
+    for (size_t i = 0; i < t->n_more && st == CT_OK; i++)
+        st = ct_map_check(&t->more[i].map, t->more[i].path, err);
+    return st;
+}
+
 const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor)
 {
-    return t->source.bytes ? t->source.bytes(t, (size_t)(tensor - t->tensors)) : tensor->data;
+    return tensor->data || t->source.bytes == NULL ? tensor->data : t->source.bytes(t, (size_t)(tensor - t->tensors));
 }
 
 static bool forget_in(const ct_map *map, const ct_tensor *tensor, size_t off, size_t bytes)
@@ -266,19 +290,19 @@ static bool forget_in(const ct_map *map, const ct_tensor *tensor, size_t off, si
 
 void ct_tensor_forget_part(ct_tensors *t, const ct_tensor *tensor, size_t off, size_t bytes)
 {
-    if (t->source.forget || tensor->data == NULL || off > tensor->bytes || bytes > tensor->bytes - off)
+    if (tensor->data == NULL || off > tensor->bytes || bytes > tensor->bytes - off)
         return;
     if (!forget_in(&t->map, tensor, off, bytes))
-        for (size_t i = 0; i < t->n_more && !forget_in(&t->more[i], tensor, off, bytes); i++)
+        for (size_t i = 0; i < t->n_more && !forget_in(&t->more[i].map, tensor, off, bytes); i++)
             ;
 }
 
 void ct_tensor_forget(ct_tensors *t, const ct_tensor *tensor)
 {
-    if (t->source.forget)
-        t->source.forget(t, (size_t)(tensor - t->tensors));
-    else
+    if (tensor->data)
         ct_tensor_forget_part(t, tensor, 0, tensor->bytes);
+    else if (t->source.forget)
+        t->source.forget(t, (size_t)(tensor - t->tensors));
 }
 
 /* ---- typed values -------------------------------------------------------------------------------------------------- */

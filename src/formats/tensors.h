@@ -57,12 +57,19 @@ typedef struct ct_tensor {
     int32_t n_dims; /* 1..4 */
     size_t ne[4];   /* ne[0] is contiguous (the row, "in"); unused ones are 1 */
     size_t n_elems;
-    const uint8_t
-        *data; /* bytes long; aligned only as the file aligns it. NULL in a synthetic model: ct_tensor_bytes */
+    const uint8_t *data; /* bytes long; aligned only as the file aligns it. NULL where they are made: ct_tensor_bytes */
     size_t bytes;
 } ct_tensor;
 
 typedef struct ct_tensors ct_tensors;
+
+/* How the tensors of a directory are called: "blk.0.attn_q.weight", or "model.layers.0.self_attn.q_proj.weight" (the names of Gemma 3's
+ * text checkpoints on the hub, whatever stands in front of them in the files). */
+typedef enum ct_naming { CT_NAMES_GGUF, CT_NAMES_HF } ct_naming;
+
+/* Opens whatever path names: a GGUF file (or the first part of a split one), a folder of safetensors with config.json, the folder
+ * of a model in Hugging Face's cache, one .safetensors file beside such a config.json, or "synthetic:SIZE[:TYPE]". Errors as below. */
+ct_status ct_tensors_open(ct_tensors **out, const char *path, ct_error *err);
 
 /* Opens a GGUF file, or all parts of a split one, given the first (NAME-00001-of-0000N.gguf). EIO/ENOTFOUND, EFORMAT (damaged or lying), EUNSUPPORTED (sound, but a type or version carat lacks). */
 ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err);
@@ -79,6 +86,11 @@ ct_status ct_tensors_check(const ct_tensors *t, ct_error *err);
 
 const char *ct_tensors_path(const ct_tensors *t);   /* as opened, or "synthetic:..." */
 const char *ct_tensors_format(const ct_tensors *t); /* "GGUF v3", "synthetic", ... */
+ct_naming ct_tensors_naming(const ct_tensors *t);
+/* Whether norm weights are stored without the 1 that is added to them: so they are in folders, not in GGUF files. */
+bool ct_tensors_norms_centred(const ct_tensors *t);
+/* What the reader left out or filled in, a sentence each; NULL past the last one. */
+const char *ct_tensors_note(const ct_tensors *t, size_t i);
 size_t ct_tensors_file_bytes(
     const ct_tensors *t); /* of all parts of a file; of a synthetic model the bytes of its tensors */
 size_t ct_tensors_count(const ct_tensors *t);
@@ -88,7 +100,7 @@ size_t ct_tensors_kv_count(const ct_tensors *t);
 const ct_kv_pair *ct_tensors_kv_at(const ct_tensors *t, size_t i);
 const ct_kv_pair *ct_tensors_kv(const ct_tensors *t, const char *key); /* NULL when absent */
 
-/* The bytes of a tensor. For a mapped file this is tensor->data; a synthetic tensor is generated on first use (NULL when out
+/* The bytes of a tensor. For a mapped file this is tensor->data; a tensor without is made on first use (NULL when out
  * of memory). Call from one thread. */
 const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor);
 /* The tensor's bytes will not be needed again soon: mapped pages or generated memory are given back. */
