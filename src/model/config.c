@@ -143,11 +143,19 @@ static const struct size *size_by_shape(const ct_config *c)
     return same ? s : NULL;
 }
 
+/* The tensor of a row of names.c, of layer 0 if each layer has one; NULL when it is not there. */
+static const ct_tensor *tensor_of(const ct_tensors *t, const char *row)
+{
+    char name[CT_NAME_MAX];
+    ct_name_format(ct_name_row(row), ct_tensors_naming(t), 0, name);
+    return ct_tensors_find(t, name);
+}
+
 /* Keys that some converters leave out, and where their values are still known from; false when they are not. */
 static bool fill_in(ct_config *cfg, const struct field *f, const ct_tensors *t, const struct size *google)
 {
     if (f->at == offsetof(ct_config, head_dim)) {
-        const ct_tensor *norm = ct_tensors_find(t, "blk.0.attn_q_norm.weight");
+        const ct_tensor *norm = tensor_of(t, "attn_q_norm");
         if (norm && norm->ne[0] >= 16 && norm->ne[0] <= 512 && norm->ne[0] % 16 == 0) {
             cfg->head_dim = (int32_t)norm->ne[0];
             CT_WARN(cfg, "%s is missing; %d taken from the size of blk.0.attn_q_norm.weight", f->key, cfg->head_dim);
@@ -326,9 +334,12 @@ static ct_status read_reals(ct_config *cfg, const ct_tensors *t, ct_error *err)
     if (st != CT_OK)
         return st;
     cfg->eps = (float)eps;
-    /* Not in any file: 27b alone divides by the width per head (168) and not by the head size. */
+    /* Not in most files: 27b alone divides by the width per head (168) and not by the head size. */
     double per_head = cfg->layers == LAYERS_27B ? (double)cfg->dim / cfg->heads : cfg->head_dim;
-    cfg->attn_scale = (float)(1 / sqrt(per_head));
+    double scale = 1 / sqrt(per_head);
+    if ((st = read_real(t, "gemma3.attention.scale", NULL, &scale, 1e-3, 10, err)) != CT_OK)
+        return st; /* folders state it: query_pre_attn_scalar */
+    cfg->attn_scale = (float)scale;
     /* Training multiplied in bf16, so the factor is a bf16 number: 25.25 where sqrt(640) = 25.298. */
     cfg->embed_scale = ct_bf16_to_f32(ct_f32_to_bf16((float)sqrt(cfg->dim)));
     if ((st = read_rope(cfg, t, google, err)) != CT_OK)
@@ -349,19 +360,18 @@ static bool token_unused(const ct_tensors *t, uint64_t id)
 
 static ct_status read_vocab(ct_config *cfg, const ct_tensors *t, ct_error *err)
 {
-    const ct_tensor *e = ct_tensors_find(t, "token_embd.weight");
+    const ct_tensor *e = tensor_of(t, "token_embd");
+    char name[CT_NAME_MAX];
+    ct_name_format(ct_name_row("token_embd"), ct_tensors_naming(t), 0, name);
     if (e == NULL)
-        return ct_fail(err, CT_ENOTFOUND, "token_embd.weight",
-                       "tensor 'token_embd.weight' is missing from '%s': not a whole Gemma 3 text model",
-                       ct_tensors_path(t));
+        return ct_fail(err, CT_ENOTFOUND, name, "tensor '%s' is missing from '%s': not a whole Gemma 3 text model",
+                       name, ct_tensors_path(t));
     if (e->n_dims != 2 || e->ne[0] != (size_t)cfg->dim)
-        return ct_fail(
-            err, CT_EFORMAT, "token_embd.weight",
-            "tensor 'token_embd.weight' should be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]",
-            cfg->dim, e->ne[1], e->ne[0]);
+        return ct_fail(err, CT_EFORMAT, name,
+                       "tensor '%s' should be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]", name,
+                       cfg->dim, e->ne[1], e->ne[0]);
     if (e->ne[1] < 2 || e->ne[1] > (1u << 21))
-        return ct_fail(err, CT_EFORMAT, "token_embd.weight", "expected 2 to %u rows of 'token_embd.weight', found %zu",
-                       1u << 21, e->ne[1]);
+        return ct_fail(err, CT_EFORMAT, name, "expected 2 to %u rows of '%s', found %zu", 1u << 21, name, e->ne[1]);
     cfg->embed_rows = (int32_t)e->ne[1];
     const ct_kv_pair *tokens = ct_tensors_kv(t, "tokenizer.ggml.tokens");
     if (tokens == NULL) {
@@ -392,6 +402,8 @@ ct_status ct_config_read(ct_config *cfg, const ct_tensors *t, ct_error *err)
 {
     *cfg = (ct_config){0};
     ct_status st;
+    for (size_t i = 0; ct_tensors_note(t, i); i++)
+        CT_WARN(cfg, "%s", ct_tensors_note(t, i));
     if ((st = check_architecture(t, err)) != CT_OK || (st = read_integers(cfg, t, err)) != CT_OK ||
         (st = read_pattern(cfg, t, err)) != CT_OK || (st = read_reals(cfg, t, err)) != CT_OK ||
         (st = read_vocab(cfg, t, err)) != CT_OK)

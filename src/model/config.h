@@ -10,7 +10,7 @@
 #include "formats/tensors.h"
 
 #define CT_MAX_LAYERS 128
-#define CT_MAX_WARNINGS 8
+#define CT_MAX_WARNINGS 16
 
 typedef struct ct_config {
     char size[8];       /* "270m", "1b", ... or "" for a shape that Google did not publish */

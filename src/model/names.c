@@ -5,41 +5,56 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROW(name, is_layer, is_optional, rows, cols, use, field)        \
-    {                                                                   \
-        name, is_layer, is_optional, rows, cols, CT_WEIGHT_##use, field \
+#define ROW(name, hf, is_layer, is_optional, rows, cols, use, field)        \
+    {                                                                       \
+        name, hf, is_layer, is_optional, rows, cols, CT_WEIGHT_##use, field \
     }
-#define MODEL(name, rows, cols, use, field) ROW(name, false, false, rows, cols, use, offsetof(ct_gemma, field))
-#define LAYER(name, rows, cols, use, field) ROW(name, true, false, rows, cols, use, offsetof(ct_layer, field))
+#define MODEL(name, hf, rows, cols, use, field) ROW(name, hf, false, false, rows, cols, use, offsetof(ct_gemma, field))
+#define LAYER(name, hf, rows, cols, use, field) ROW(name, hf, true, false, rows, cols, use, offsetof(ct_layer, field))
 
 static const ct_name table[] = {
-    MODEL("token_embd", 'V', 'D', EMBED, embed),
-    ROW("output", false, true, 'V', 'D', MATRIX,
+    MODEL("token_embd", "model.embed_tokens", 'V', 'D', EMBED, embed),
+    ROW("output", "lm_head", false, true, 'V', 'D', MATRIX,
         offsetof(ct_gemma, head)), /* usually absent: the embedding is the head */
-    MODEL("output_norm", '1', 'D', VECTOR, norm),
-    LAYER("attn_norm", '1', 'D', VECTOR, attn_norm),
-    LAYER("attn_q", 'q', 'D', MATRIX, q),
-    LAYER("attn_k", 'k', 'D', MATRIX, k),
-    LAYER("attn_v", 'k', 'D', MATRIX, v),
-    LAYER("attn_q_norm", '1', 'd', VECTOR, q_norm),
-    LAYER("attn_k_norm", '1', 'd', VECTOR, k_norm),
-    LAYER("attn_output", 'D', 'q', MATRIX, o),
-    LAYER("post_attention_norm", '1', 'D', VECTOR, post_attn_norm),
-    LAYER("ffn_norm", '1', 'D', VECTOR, ffn_norm),
-    LAYER("ffn_gate", 'F', 'D', MATRIX, gate),
-    LAYER("ffn_up", 'F', 'D', MATRIX, up),
-    LAYER("ffn_down", 'D', 'F', MATRIX, down),
-    LAYER("post_ffw_norm", '1', 'D', VECTOR, post_ffn_norm),
+    MODEL("output_norm", "model.norm", '1', 'D', VECTOR, norm),
+    LAYER("attn_norm", "input_layernorm", '1', 'D', VECTOR, attn_norm),
+    LAYER("attn_q", "self_attn.q_proj", 'q', 'D', MATRIX, q),
+    LAYER("attn_k", "self_attn.k_proj", 'k', 'D', MATRIX, k),
+    LAYER("attn_v", "self_attn.v_proj", 'k', 'D', MATRIX, v),
+    LAYER("attn_q_norm", "self_attn.q_norm", '1', 'd', VECTOR, q_norm),
+    LAYER("attn_k_norm", "self_attn.k_norm", '1', 'd', VECTOR, k_norm),
+    LAYER("attn_output", "self_attn.o_proj", 'D', 'q', MATRIX, o),
+    LAYER("post_attention_norm", "post_attention_layernorm", '1', 'D', VECTOR, post_attn_norm),
+    LAYER("ffn_norm", "pre_feedforward_layernorm", '1', 'D', VECTOR, ffn_norm),
+    LAYER("ffn_gate", "mlp.gate_proj", 'F', 'D', MATRIX, gate),
+    LAYER("ffn_up", "mlp.up_proj", 'F', 'D', MATRIX, up),
+    LAYER("ffn_down", "mlp.down_proj", 'D', 'F', MATRIX, down),
+    LAYER("post_ffw_norm", "post_feedforward_layernorm", '1', 'D', VECTOR, post_ffn_norm),
 };
 
-const ct_name *ct_name_at(size_t i) { return i < sizeof table / sizeof table[0] ? &table[i] : NULL; }
+#define N_ROWS (sizeof table / sizeof table[0])
 
-void ct_name_format(const ct_name *n, int32_t layer, char out[CT_NAME_MAX])
+/* What stands before a layer's number. */
+static const char *const layers_prefix[] = {[CT_NAMES_GGUF] = "blk.", [CT_NAMES_HF] = "model.layers."};
+
+static const char *called(const ct_name *n, ct_naming naming) { return naming == CT_NAMES_HF ? n->hf : n->gguf; }
+
+const ct_name *ct_name_at(size_t i) { return i < N_ROWS ? &table[i] : NULL; }
+
+const ct_name *ct_name_row(const char *gguf)
+{
+    size_t i = 0;
+    while (i < N_ROWS - 1 && strcmp(table[i].gguf, gguf) != 0)
+        i++;
+    return &table[i];
+}
+
+void ct_name_format(const ct_name *n, ct_naming naming, int32_t layer, char out[CT_NAME_MAX])
 {
     if (n->per_layer)
-        snprintf(out, CT_NAME_MAX, "blk.%d.%s.weight", layer, n->gguf);
+        snprintf(out, CT_NAME_MAX, "%s%d.%s.weight", layers_prefix[naming], layer, called(n, naming));
     else
-        snprintf(out, CT_NAME_MAX, "%s.weight", n->gguf);
+        snprintf(out, CT_NAME_MAX, "%s.weight", called(n, naming));
 }
 
 int32_t ct_name_dim(const ct_config *cfg, char letter)
@@ -58,13 +73,14 @@ int32_t ct_name_dim(const ct_config *cfg, char letter)
 static ct_status missing(const ct_tensors *t, const char *name, int32_t layer, int32_t rows, int32_t cols,
                          ct_error *err)
 {
+    ct_naming naming = ct_tensors_naming(t);
     char fused[CT_NAME_MAX];
-    snprintf(fused, sizeof fused, "blk.%d.attn_qkv.weight", layer);
+    snprintf(fused, sizeof fused, "%s%d.%s.weight", layers_prefix[naming], layer,
+             naming == CT_NAMES_HF ? "self_attn.qkv_proj" : "attn_qkv");
     if (layer >= 0 && ct_tensors_find(t, fused))
         return ct_fail(
             err, CT_EUNSUPPORTED, fused,
-            "expected separate attn_q, attn_k and attn_v, found the fused tensor '%s': convert the file without "
-            "fusing",
+            "expected separate matrices for q, k and v, found the fused tensor '%s': convert the file without fusing",
             fused);
     return ct_fail(err, CT_ENOTFOUND, name,
                    "tensor '%s' [%d, %d] is missing from '%s': the file is cut or not a whole Gemma 3 text model", name,
@@ -75,7 +91,7 @@ ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name
                        const ct_config *cfg, ct_error *err)
 {
     char name[CT_NAME_MAX];
-    ct_name_format(n, layer, name);
+    ct_name_format(n, ct_tensors_naming(t), layer, name);
     int32_t rows = ct_name_dim(cfg, n->rows), cols = ct_name_dim(cfg, n->cols);
     const ct_tensor *found = ct_tensors_find(t, name);
     *out = found;
@@ -97,17 +113,17 @@ static bool starts_with(ct_str s, const char *z)
 }
 
 /* Is it a name of the table? *layer is -1 outside of layers. */
-static bool known(ct_str name, int32_t *layer)
+static bool known(ct_str name, ct_naming naming, int32_t *layer)
 {
     static const char tail[] = ".weight";
     size_t tail_len = sizeof tail - 1;
     *layer = -1;
-    if (starts_with(name, "blk.")) {
-        size_t i = 4;
+    if (starts_with(name, layers_prefix[naming])) {
+        size_t from = strlen(layers_prefix[naming]), i = from;
         int32_t n = 0;
         while (i < name.len && name.data[i] >= '0' && name.data[i] <= '9' && n < 100000)
             n = n * 10 + (name.data[i++] - '0');
-        if (i == 4 || i >= name.len || name.data[i] != '.')
+        if (i == from || i >= name.len || name.data[i] != '.')
             return false;
         *layer = n;
         name = (ct_str){name.data + i + 1, name.len - i - 1};
@@ -115,8 +131,8 @@ static bool known(ct_str name, int32_t *layer)
     if (name.len < tail_len || memcmp(name.data + name.len - tail_len, tail, tail_len) != 0)
         return false;
     name.len -= tail_len;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].per_layer == (*layer >= 0) && ct_str_is(name, table[i].gguf))
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (table[i].per_layer == (*layer >= 0) && ct_str_is(name, called(&table[i], naming)))
             return true;
     return false;
 }
@@ -131,7 +147,7 @@ static ct_status check_strangers(ct_config *cfg, const ct_tensors *t, ct_error *
         int32_t layer;
         if (starts_with(name, "v.") || starts_with(name, "mm."))
             continue; /* the vision tower that Ollama keeps in the same file */
-        bool ours = known(name, &layer);
+        bool ours = known(name, ct_tensors_naming(t), &layer);
         if (layer >= cfg->layers)
             return ct_fail(
                 err, CT_EFORMAT, "gemma3.block_count",
@@ -155,7 +171,7 @@ static ct_status check_strangers(ct_config *cfg, const ct_tensors *t, ct_error *
 ct_status ct_names_check(ct_config *cfg, const ct_tensors *t, ct_error *err)
 {
     const ct_tensor *found;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+    for (size_t i = 0; i < N_ROWS; i++)
         for (int32_t layer = 0; layer < (table[i].per_layer ? cfg->layers : 1); layer++) {
             ct_status st = ct_name_find(&found, t, &table[i], layer, cfg, err);
             if (st != CT_OK)

@@ -10,6 +10,7 @@
 
 typedef struct ct_name {
     const char *gguf; /* without "blk.N." and ".weight" */
+    const char *hf;   /* in folders: without "model.layers.N." and ".weight" */
     bool per_layer;   /* field is an offset into ct_layer, else into ct_gemma */
     bool optional;
     char rows, cols; /* letters of ct_name_dim; rows 1 = a vector */
@@ -19,8 +20,10 @@ typedef struct ct_name {
 
 /* Rows of the table; NULL past the end. */
 const ct_name *ct_name_at(size_t i);
-/* The whole name in a GGUF file. */
-void ct_name_format(const ct_name *n, int32_t layer, char out[CT_NAME_MAX]);
+/* The row with this GGUF name; it must be one of the table. */
+const ct_name *ct_name_row(const char *gguf);
+/* The whole name in a file that names its tensors so. */
+void ct_name_format(const ct_name *n, ct_naming naming, int32_t layer, char out[CT_NAME_MAX]);
 /* V embedding rows, D, F, d head size, q = H*d, k = K*d, 1. */
 int32_t ct_name_dim(const ct_config *cfg, char letter);
 

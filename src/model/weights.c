@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "model/names.h"
 
 struct load {
@@ -44,6 +45,27 @@ static ct_status check_vector(const ct_weight *w, const uint8_t *src, ct_error *
     return CT_OK;
 }
 
+/* Norms are the only vectors of Gemma 3. Where a file keeps them without their 1, it is added here, in f32. */
+static bool adds_one(const ct_tensors *t, ct_weight_use use)
+{
+    return use == CT_WEIGHT_VECTOR && ct_tensors_norms_centred(t);
+}
+
+static ct_status add_one(float **out, const ct_weight *w, const ct_tensor *tensor, const uint8_t *src, ct_error *err)
+{
+    *out = NULL;
+    if (tensor->dtype->quantized)
+        return ct_fail(err, CT_EUNSUPPORTED, w->name, "expected the norm weight '%s' in f32, f16 or bf16, found %s",
+                       w->name, tensor->dtype->name);
+    *out = ct_alloc((size_t)w->cols * sizeof **out);
+    if (*out == NULL)
+        return ct_fail(err, CT_ENOMEM, w->name, "no memory for the norm weight '%s'", w->name);
+    ct_row_decode(tensor->dtype, *out, src, (size_t)w->cols);
+    for (int32_t i = 0; i < w->cols; i++)
+        (*out)[i] += 1;
+    return CT_OK;
+}
+
 /* Finds a weight's tensor and fills in what it is. *tensor is NULL for an optional one that is not there. */
 static ct_status describe(struct load *l, const ct_name *n, int32_t layer, const ct_tensor **tensor, ct_error *err)
 {
@@ -52,11 +74,11 @@ static ct_status describe(struct load *l, const ct_name *n, int32_t layer, const
     if (st != CT_OK || *tensor == NULL)
         return st;
     ct_weight *w = field_of(m, n, layer);
-    w->dtype = (*tensor)->dtype;
+    w->dtype = adds_one(l->t, n->use) ? ct_dtype_get(CT_F32) : (*tensor)->dtype;
     w->use = n->use;
     w->rows = ct_name_dim(&m->cfg, n->rows);
     w->cols = ct_name_dim(&m->cfg, n->cols);
-    ct_name_format(n, layer, w->name);
+    ct_name_format(n, ct_tensors_naming(l->t), layer, w->name);
     if (!m->backend->supports(w->dtype, w->use))
         return ct_fail(err, CT_EUNSUPPORTED, w->name,
                        "backend %s cannot compute with '%s', which is %s: try another backend or "
@@ -105,13 +127,19 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
     if (st != CT_OK || tensor == NULL)
         return st;
     ct_weight *w = field_of(m, n, layer);
+    float *own = NULL;
+    bool in_place = false;
     const uint8_t *src = ct_tensor_bytes(l->t, tensor);
     if (src == NULL)
         return ct_fail(err, CT_ENOMEM, w->name, "no memory for the %zu bytes of tensor '%s'", tensor->bytes, w->name);
+    if (adds_one(l->t, w->use)) {
+        if ((st = add_one(&own, w, tensor, src, err)) != CT_OK)
+            return st;
+        src = (const uint8_t *)own;
+    }
     if (w->use == CT_WEIGHT_VECTOR && (st = check_vector(w, src, err)) != CT_OK)
-        return st;
+        goto done;
     size_t bytes = packed_bytes(m, w, w->rows);
-    bool in_place = false;
     if (bytes > 0) {
         w->buf = ct_buffer_part(&m->block, *used, bytes);
         *used += ct_round_up(bytes, 64);
@@ -121,7 +149,7 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
         bytes = w->buf.bytes ? w->buf.bytes : tensor->bytes;
     }
     if (st != CT_OK)
-        return st;
+        goto done;
     if (in_place)
         l->needs_tensors = true;
     else
@@ -132,7 +160,9 @@ static ct_status load_one(struct load *l, const ct_name *n, int32_t layer, size_
     if (l->tell.fn)
         l->tell.fn(l->tell.arg, "loading", l->done, l->total);
     m->decode_bytes += bytes;
-    return CT_OK;
+done:
+    ct_free(own);
+    return st;
 }
 
 size_t ct_gemma_bytes(const ct_tensors *t, const ct_backend *b)
