@@ -1,11 +1,13 @@
 /* Files: see file.h. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -179,6 +181,19 @@ ct_status ct_writer_put(ct_writer *w, const void *data, size_t size, ct_error *e
     return CT_OK;
 }
 
+ct_status ct_writer_put_at(ct_writer *w, uint64_t at, const void *data, size_t size, ct_error *err)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = pwrite(w->fd, (const char *)data + done, size - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return fail_errno(err, w->path, "write");
+        done += (size_t)n;
+    }
+    return CT_OK;
+}
+
 ct_status ct_writer_commit(ct_writer *w, ct_error *err)
 {
     ct_status st = CT_OK;
@@ -216,6 +231,75 @@ ct_status ct_file_write(const char *path, const void *data, size_t size, ct_erro
     return st;
 }
 
+/* ---- folders ---- */
+
+struct ct_folder {
+    char *path, *temp;
+};
+
+static void folder_free(ct_folder *f)
+{
+    ct_free(f->path);
+    ct_free(f->temp);
+    ct_free(f);
+}
+
+ct_status ct_folder_open(ct_folder **out, const char *path, ct_error *err)
+{
+    *out = NULL;
+    size_t n = strlen(path) + 32;
+    ct_status st = CT_OK;
+    ct_folder *f = ct_calloc(1, sizeof *f);
+    if (f == NULL || (f->path = ct_strdup(path)) == NULL || (f->temp = ct_alloc(n)) == NULL) {
+        st = ct_fail(err, CT_ENOMEM, path, "out of memory while writing '%s'", path);
+        goto done;
+    }
+    for (size_t end = strlen(f->path); end > 1 && f->path[end - 1] == '/';) /* or the other name would lie inside */
+        f->path[--end] = '\0';
+    snprintf(f->temp, n, "%s.tmp%ld", f->path, (long)getpid());
+    if (mkdir(f->temp, 0777) != 0) {
+        st = fail_errno(err, path, "create the folder");
+        goto done;
+    }
+    *out = f;
+    f = NULL;
+done:
+    if (f)
+        folder_free(f);
+    return st;
+}
+
+const char *ct_folder_path(const ct_folder *f) { return f->temp; }
+
+ct_status ct_folder_commit(ct_folder *f, ct_error *err)
+{
+    ct_status st = CT_OK;
+    if (rename(f->temp, f->path) != 0) {
+        st = fail_errno(err, f->path, "rename into place");
+        ct_folder_abandon(f);
+        return st;
+    }
+    folder_free(f);
+    return st;
+}
+
+void ct_folder_abandon(ct_folder *f)
+{
+    char path[4096];
+    if (f == NULL)
+        return;
+    DIR *d = opendir(f->temp);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;)
+        if (snprintf(path, sizeof path, "%s/%s", f->temp, e->d_name) < (int)sizeof path)
+            unlink(path); /* says no to . and .. */
+    if (d)
+        closedir(d);
+    rmdir(f->temp);
+    folder_free(f);
+}
+
+/* ---- what is there ---- */
+
 bool ct_is_file(const char *path)
 {
     struct stat sb;
@@ -226,4 +310,37 @@ bool ct_is_folder(const char *path)
 {
     struct stat sb;
     return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+}
+
+bool ct_is_there(const char *path)
+{
+    struct stat sb;
+    return lstat(path, &sb) == 0;
+}
+
+bool ct_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+size_t ct_disk_free(const char *path)
+{
+    struct statvfs v;
+    char parent[4096] = ".";
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    if (n >= sizeof parent)
+        return SIZE_MAX;
+    if (n > 0) {
+        memcpy(parent, path, n);
+        parent[n] = '\0';
+    }
+    if (statvfs(parent, &v) != 0 || v.f_blocks == 0) /* some file systems do not say */
+        return SIZE_MAX;
+    uint64_t unit = v.f_frsize ? v.f_frsize : v.f_bsize, bytes;
+    return __builtin_mul_overflow((uint64_t)v.f_bavail, unit, &bytes) || bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }

@@ -47,10 +47,25 @@ ct_status ct_file_write(const char *path, const void *data, size_t size, ct_erro
 typedef struct ct_writer ct_writer;
 ct_status ct_writer_open(ct_writer **out, const char *path, ct_error *err);
 ct_status ct_writer_put(ct_writer *w, const void *data, size_t size, ct_error *err);
+/* The same at a place of its own, which put does not notice: from any thread, in any order. */
+ct_status ct_writer_put_at(ct_writer *w, uint64_t at, const void *data, size_t size, ct_error *err);
 ct_status ct_writer_commit(ct_writer *w, ct_error *err);
 void ct_writer_abandon(ct_writer *w); /* NULL is fine */
 
+/* A folder that is there as a whole after commit, and not at all after abandon: its files are written into ct_folder_path, which
+ * stands beside the final name until then. commit takes the place of an empty folder, and of nothing else (EIO). */
+typedef struct ct_folder ct_folder;
+ct_status ct_folder_open(ct_folder **out, const char *path, ct_error *err);
+const char *ct_folder_path(const ct_folder *f);
+ct_status ct_folder_commit(ct_folder *f, ct_error *err);
+void ct_folder_abandon(ct_folder *f); /* removes what was written so far; NULL is fine */
+
 bool ct_is_file(const char *path);
 bool ct_is_folder(const char *path);
+bool ct_is_there(const char *path); /* anything of that name */
+/* Whether two names are one file or folder; false where one of them is not there. */
+bool ct_is_same(const char *a, const char *b);
+/* Bytes that may still be written beside path, or SIZE_MAX where nobody knows. */
+size_t ct_disk_free(const char *path);
 
 #endif

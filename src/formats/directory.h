@@ -17,6 +17,8 @@
 /* What a directory without a file behind it does for its bytes; all NULL for a mapped file. */
 struct tensors_source {
     const uint8_t *(*bytes)(ct_tensors *t, size_t index);
+    /* Makes a run of whole blocks of a tensor without data, from any thread, as ct_tensor_part says. */
+    void (*part)(const ct_tensors *t, size_t index, size_t off, size_t bytes, void *dst);
     void (*forget)(ct_tensors *t, size_t index);
     void (*close)(ct_tensors *t);
 };

@@ -62,6 +62,20 @@ static uint64_t stream_of(ct_str name)
     return h;
 }
 
+static void synthetic_part(const ct_tensors *t, size_t index, size_t off, size_t bytes, void *dst)
+{
+    const struct synthetic *s = t->made;
+    const struct plan *plan = &s->plans[index];
+    const ct_tensor *x = &t->tensors[index];
+    size_t block = (size_t)x->dtype->block_bytes;
+    x->dtype->random(dst, bytes / block, SEED, stream_of(x->name), off / block, plan->sigma);
+    if (plan->mean != 0) {
+        float *f = dst; /* only norms have a mean, and they are F32 */
+        for (size_t i = 0; i < bytes / sizeof *f; i++)
+            f[i] += plan->mean;
+    }
+}
+
 static const uint8_t *synthetic_bytes(ct_tensors *t, size_t index)
 {
     struct synthetic *s = t->made;
@@ -72,12 +86,7 @@ static const uint8_t *synthetic_bytes(ct_tensors *t, size_t index)
     plan->bytes = ct_pages_alloc(x->bytes, true);
     if (plan->bytes == NULL)
         return NULL;
-    x->dtype->random(plan->bytes, x->n_elems / (size_t)x->dtype->block_elems, SEED, stream_of(x->name), 0, plan->sigma);
-    if (plan->mean != 0) {
-        float *f = (float *)(void *)plan->bytes; /* only norms have a mean, and they are F32 */
-        for (size_t i = 0; i < x->n_elems; i++)
-            f[i] += plan->mean;
-    }
+    synthetic_part(t, index, 0, x->bytes, plan->bytes);
     return plan->bytes;
 }
 
@@ -256,7 +265,7 @@ ct_status ct_synthetic_open(ct_tensors **out, const char *spec, ct_error *err)
         goto done;
     }
     t->made = s;
-    t->source = (struct tensors_source){synthetic_bytes, synthetic_forget, synthetic_close};
+    t->source = (struct tensors_source){synthetic_bytes, synthetic_part, synthetic_forget, synthetic_close};
     s->plans = ct_calloc(n, sizeof *s->plans);
     s->names = ct_calloc(n, sizeof *s->names);
     if (s->plans == NULL || s->names == NULL || !put_metadata(t, m, how) || !add_tensors(t, m, how))

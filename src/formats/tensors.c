@@ -279,6 +279,14 @@ const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor)
     return tensor->data || t->source.bytes == NULL ? tensor->data : t->source.bytes(t, (size_t)(tensor - t->tensors));
 }
 
+const uint8_t *ct_tensor_part(const ct_tensors *t, const ct_tensor *tensor, size_t off, size_t bytes, void *scratch)
+{
+    if (tensor->data)
+        return tensor->data + off;
+    t->source.part(t, (size_t)(tensor - t->tensors), off, bytes, scratch);
+    return scratch;
+}
+
 static bool forget_in(const ct_map *map, const ct_tensor *tensor, size_t off, size_t bytes)
 {
     uintptr_t at = (uintptr_t)tensor->data, base = (uintptr_t)map->data; /* of different mappings: not to be compared */

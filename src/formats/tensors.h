@@ -103,6 +103,9 @@ const ct_kv_pair *ct_tensors_kv(const ct_tensors *t, const char *key); /* NULL w
 /* The bytes of a tensor. For a mapped file this is tensor->data; a tensor without is made on first use (NULL when out
  * of memory). Call from one thread. */
 const uint8_t *ct_tensor_bytes(ct_tensors *t, const ct_tensor *tensor);
+/* The bytes [off, off + bytes) of it, whole blocks, from any thread: where they lie in the file, or scratch (room for them, the
+ * caller's), in which they were just made: so a large tensor never lies in memory as a whole. */
+const uint8_t *ct_tensor_part(const ct_tensors *t, const ct_tensor *tensor, size_t off, size_t bytes, void *scratch);
 /* The tensor's bytes will not be needed again soon: mapped pages or generated memory are given back. */
 void ct_tensor_forget(ct_tensors *t, const ct_tensor *tensor);
 /* The same for a run of a mapped tensor's bytes, so that a large one need not lie in memory twice while it is packed; of a

@@ -150,6 +150,8 @@ int __real_stat(const char *path, struct stat *sb);
 int __real_fstat(int fd, struct stat *sb);
 ssize_t __real_read(int fd, void *data, size_t n);
 ssize_t __real_write(int fd, const void *data, size_t n);
+ssize_t __real_pwrite(int fd, const void *data, size_t n, off_t at);
+int __real_mkdir(const char *path, mode_t mode);
 int __real_fsync(int fd);
 int __real_close(int fd);
 int __real_rename(const char *from, const char *to);
@@ -193,16 +195,31 @@ ssize_t __wrap_read(int fd, void *data, size_t n)
     return __real_read(fd, data, n);
 }
 
-ssize_t __wrap_write(int fd, const void *data, size_t n)
+/* How much a write may move, or -1. */
+static ssize_t may_write(size_t n)
 {
     if (fails_with(FAULT_WRITE, ENOSPC))
         return -1;
-    if (fails_with(FAULT_SHORT, EINTR)) {
-        if (atomic_load(&calls) % 2 == 0)
-            return -1;
-        n = n > 1 ? 1 : n;
-    }
-    return __real_write(fd, data, n);
+    if (!fails_with(FAULT_SHORT, EINTR))
+        return (ssize_t)n;
+    return atomic_load(&calls) % 2 == 0 ? -1 : n > 1 ? 1 : (ssize_t)n;
+}
+
+ssize_t __wrap_write(int fd, const void *data, size_t n)
+{
+    ssize_t may = may_write(n);
+    return may < 0 ? -1 : __real_write(fd, data, (size_t)may);
+}
+
+ssize_t __wrap_pwrite(int fd, const void *data, size_t n, off_t at)
+{
+    ssize_t may = may_write(n);
+    return may < 0 ? -1 : __real_pwrite(fd, data, (size_t)may, at);
+}
+
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+    return fails_with(FAULT_OPEN, EMFILE) ? -1 : __real_mkdir(path, mode);
 }
 
 int __wrap_fsync(int fd) { return fails_with(FAULT_SYNC, EIO) ? -1 : __real_fsync(fd); }

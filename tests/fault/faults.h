@@ -16,10 +16,10 @@
 enum fault_kind {
     FAULT_ALLOC,  /* malloc, calloc, realloc, anonymous mmap: ENOMEM                   */
     FAULT_MAP,    /* mmap of a file: ENOMEM                                            */
-    FAULT_OPEN,   /* open: EMFILE; fopen likewise                                      */
+    FAULT_OPEN,   /* open: EMFILE; fopen, mkdir likewise                               */
     FAULT_STAT,   /* stat, fstat: EIO                                                  */
     FAULT_READ,   /* read: EIO                                                         */
-    FAULT_WRITE,  /* write: ENOSPC                                                     */
+    FAULT_WRITE,  /* write, pwrite: ENOSPC                                             */
     FAULT_SYNC,   /* fsync: EIO                                                        */
     FAULT_CLOSE,  /* close: EIO, and it is closed                                      */
     FAULT_RENAME, /* rename: EIO                                                       */

@@ -127,6 +127,56 @@ static void replaces_whole_files(void **state)
     ct_free(text);
 }
 
+static void writes_at_any_place(void **state)
+{
+    (void)state;
+    ct_error err;
+    ct_writer *w;
+    char *text;
+    size_t n;
+    assert_int_equal(ct_writer_open(&w, path, &err), CT_OK);
+    assert_int_equal(ct_writer_put_at(w, 6, "third", 5, &err), CT_OK);
+    assert_int_equal(ct_writer_put(w, "one", 3, &err), CT_OK);
+    assert_int_equal(ct_writer_put(w, "two", 3, &err), CT_OK);
+    assert_int_equal(ct_writer_commit(w, &err), CT_OK);
+    assert_int_equal(ct_file_read(&text, &n, path, &err), CT_OK);
+    assert_string_equal(text, "onetwothird");
+    ct_free(text);
+}
+
+static void makes_whole_folders(void **state)
+{
+    (void)state;
+    ct_error err;
+    ct_folder *f;
+    char inner[256], name[96], slash[96];
+    snprintf(name, sizeof name, "%s/made", folder);
+    snprintf(slash, sizeof slash, "%s/made//", folder);
+    assert_int_equal(ct_folder_open(&f, slash, &err), CT_OK);
+    snprintf(inner, sizeof inner, "%s/a", ct_folder_path(f));
+    assert_int_equal(ct_file_write(inner, "x", 1, &err), CT_OK);
+    assert_false(ct_is_there(name));
+    ct_folder_abandon(f);
+    assert_false(ct_is_there(inner));
+    for (int turn = 0; turn < 3; turn++) { /* nothing there, an empty folder, a full one */
+        assert_int_equal(ct_folder_open(&f, name, &err), CT_OK);
+        snprintf(inner, sizeof inner, "%s/%s", ct_folder_path(f), turn < 2 ? "a" : "b");
+        assert_int_equal(ct_file_write(inner, "x", 1, &err), CT_OK);
+        assert_int_equal(ct_folder_commit(f, &err), turn < 2 ? CT_OK : CT_EIO);
+        assert_false(ct_is_there(inner));
+        snprintf(inner, sizeof inner, "%s/a", name);
+        assert_true(ct_is_file(inner));
+        if (turn == 0)
+            unlink(inner);
+    }
+    assert_true(ct_is_same(name, slash) && !ct_is_same(name, folder) && !ct_is_same(name, "/none/such"));
+    unlink(inner);
+    rmdir(name);
+    assert_int_equal(ct_folder_open(&f, "/none/such", &err), CT_ENOTFOUND);
+    assert_true(ct_disk_free(name) > 0 && ct_disk_free(name) < SIZE_MAX);
+    assert_true(ct_disk_free("name") > 0 && ct_disk_free("/none/such") == SIZE_MAX);
+}
+
 static void knows_the_machine(void **state)
 {
     (void)state;
@@ -144,6 +194,7 @@ static void knows_the_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(writes_maps_and_reads), cmocka_unit_test(says_why_not),
-                                       cmocka_unit_test(replaces_whole_files), cmocka_unit_test(knows_the_machine)};
+                                       cmocka_unit_test(replaces_whole_files),  cmocka_unit_test(writes_at_any_place),
+                                       cmocka_unit_test(makes_whole_folders),   cmocka_unit_test(knows_the_machine)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

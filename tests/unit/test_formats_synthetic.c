@@ -185,12 +185,31 @@ static void survives_failing_allocations(void **state)
     ct_tensors_close(t);
 }
 
+/* Whole, or run by run from anywhere: the same bytes. */
+static void makes_parts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"blk.0.attn_k.weight", "blk.3.ffn_norm.weight", "blk.1.attn_output.weight"};
+    ct_tensors *t = open_spec("270m:q4_k_m");
+    uint8_t scratch[4096];
+    for (size_t i = 0; i < 3; i++) {
+        const ct_tensor *x = ct_tensors_find(t, names[i]);
+        size_t block = (size_t)x->dtype->block_bytes, run = sizeof scratch / block * block;
+        const uint8_t *whole = ct_tensor_bytes(t, x);
+        for (size_t off = 0; off < x->bytes; off += run) {
+            size_t n = x->bytes - off < run ? x->bytes - off : run;
+            assert_memory_equal(ct_tensor_part(t, x, off, n, scratch), whole + off, n);
+        }
+    }
+    ct_tensors_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(has_published_sizes),          cmocka_unit_test(mixes_types),
-        cmocka_unit_test(makes_bytes_on_demand),        cmocka_unit_test(refuses_other_specs),
-        cmocka_unit_test(survives_failing_allocations),
+        cmocka_unit_test(has_published_sizes), cmocka_unit_test(makes_parts),
+        cmocka_unit_test(mixes_types),         cmocka_unit_test(makes_bytes_on_demand),
+        cmocka_unit_test(refuses_other_specs), cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
