@@ -211,7 +211,7 @@ static ct_status read_tensor(struct reader *r, ct_tensors *t, uint64_t *offset)
         st = read_uint(r, 8, offset, "a tensor's offset");
     if (st != CT_OK)
         return st;
-    x->dtype = type <= INT32_MAX ? ct_dtype_get((int32_t)type) : NULL;
+    x->dtype = ct_dtype_of_gguf(type);
     if (x->dtype == NULL)
         return ct_fail(
             r->err, CT_EUNSUPPORTED, r->path,

@@ -18,12 +18,38 @@ static const ct_dtype_info table[] = {
 
 const ct_dtype_info *ct_dtype_at(size_t i) { return i < N_TYPES ? &table[i] : NULL; }
 
-const ct_dtype_info *ct_dtype_get(int32_t gguf_type)
+const ct_dtype_info *ct_dtype_get(int32_t type)
 {
     for (size_t i = 0; i < N_TYPES; i++)
-        if ((int32_t)table[i].type == gguf_type)
+        if ((int32_t)table[i].type == type)
             return &table[i];
     return NULL;
+}
+
+const ct_dtype_info *ct_dtype_of_gguf(uint64_t gguf_type)
+{
+    return gguf_type < CT_MLX_FIRST ? ct_dtype_get((int32_t)gguf_type) : NULL;
+}
+
+static const ct_dtype scale_types[] = {CT_BF16, CT_F16, CT_F32}; /* by the last digit of an id */
+
+const ct_dtype_info *ct_mlx_dtype(ct_mlx m)
+{
+    if (m.bits < 2 || m.bits > 8 || (m.group != 32 && m.group != 64 && m.group != 128))
+        return NULL;
+    for (int32_t s = 0; s < 3; s++)
+        if (scale_types[s] == m.scales)
+            return ct_dtype_get(CT_MLX_ID(m.bits, m.group, s)); /* 7 bits have no row */
+    return NULL;
+}
+
+bool ct_mlx_of(const ct_dtype_info *t, ct_mlx *m)
+{
+    int32_t id = (int32_t)t->type - CT_MLX_FIRST;
+    if (id <= 0)
+        return false;
+    *m = (ct_mlx){.bits = id / 100, .group = id / 10 % 10 * 32, .scales = scale_types[id % 10]};
+    return true;
 }
 
 const ct_dtype_info *ct_dtype_by_name(const char *name)

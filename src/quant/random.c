@@ -8,44 +8,17 @@
 #include <string.h>
 
 #include "base/half.h"
-#include "base/rng.h"
 #include "quant/blocks.h"
+#include "quant/words.h"
 
-#define GOLDEN 0x9e3779b97f4a7c15u
-
-/* The stream of 64-bit words that a run of blocks draws from. */
-static inline uint64_t key_of(uint64_t seed, uint64_t stream) { return ct_rng_u64(seed, stream, 0); }
-
-/* One round where ct_mix64 has two: plenty for weights, and twice as fast. */
-static inline uint64_t word(uint64_t key, uint64_t n)
-{
-    uint64_t z = key + n * GOLDEN;
-    z = (z ^ z >> 32) * 0xd6e8feb86659fd93u;
-    return z ^ z >> 32;
-}
-
-static inline void store_u16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
-}
-
-static inline void store_u64(uint8_t *p, uint64_t v)
-{
-    for (size_t i = 0; i < 8; i++) /* one store on little-endian machines */
-        p[i] = (uint8_t)(v >> 8 * i);
-}
-
-/* A block's scale: step (0.75 .. 1.24), as a finite positive half. The factor's mean square is 1.01303. */
+/* A block's scale: step (0.75 .. 1.24), as a finite positive half. */
 static inline uint16_t scale_half(float step, uint64_t r)
 {
-    float d = step * (float)(96 + (int32_t)(r & 63)) * 0x1p-7f;
+    float d = step * scale_factor(r);
     if (!(d > 0x1p-24f))
         return 1; /* the smallest half: never zero, whatever sigma is */
     return d < 65504.0f ? ct_f32_to_f16(d) : 0x7bff;
 }
-
-#define SCALE_RMS 1.00650f /* root mean square of the factor above */
 
 /* Floats: the sum of four random bytes, 0..1020, is near enough to a bell (standard deviation 147.8). A table of the 1021
  * values in the wanted type makes the conversion free. */

@@ -248,8 +248,8 @@ static void reads_the_fixtures(void **state)
         use_everything(t);
         ct_tensors_close(t);
     }
-    for (size_t i = 0; ct_dtype_at(i); i++)
-        assert_true(seen[ct_dtype_at(i)->type]);
+    for (size_t i = 0; ct_dtype_at(i); i++) /* MLX's types have no GGUF files */
+        assert_true(ct_dtype_at(i)->type >= CT_MLX_FIRST || seen[ct_dtype_at(i)->type]);
 }
 
 int main(void)
