@@ -126,7 +126,7 @@ void ct_pages_free(void *p, size_t bytes)
 
 bool ct_arena_init(ct_arena *a, size_t bytes)
 {
-    *a = (ct_arena){.base = ct_pages_alloc(bytes, true), .size = bytes};
+    *a = (ct_arena){.base = ct_pages_alloc(bytes, bytes >= CT_HUGE_FROM), .size = bytes};
     return a->base != NULL;
 }
 

@@ -117,7 +117,7 @@ static const ct_ops *ops(const char *isa)
 
 static ct_status buffer_alloc(ct_buffer *b, size_t bytes, ct_error *err)
 {
-    *b = (ct_buffer){.host = ct_pages_alloc(bytes, bytes >= (size_t)4 << 20), .bytes = bytes};
+    *b = (ct_buffer){.host = ct_pages_alloc(bytes, bytes >= CT_HUGE_FROM), .bytes = bytes};
     if (b->host == NULL)
         return ct_fail(err, CT_ENOMEM, "cpu", "out of memory: %zu MiB could not be had", bytes >> 20);
     return CT_OK;

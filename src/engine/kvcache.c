@@ -1,5 +1,9 @@
 /* The cache's memory: one block for all layers and sequences, and the two page tables. See kvcache.h for the ring's formula.
- * It refuses to know what is inside a page: that is the backend's. */
+ * It refuses to know what is inside a page: that is the backend's.
+ *
+ * The block is [slots][local layers][page], then [slots][global layers][page]: the first pages of all layers are neighbours. With
+ * each layer's pages together, the first token of a session touched a huge page per layer; a virtual machine that gets its
+ * memory from the host when it is touched took 90 ms for that. */
 #include "engine/kvcache.h"
 
 #include <limits.h>
@@ -9,27 +13,28 @@ static int32_t pages_for(int32_t positions) { return (positions + CT_KV_PAGE - 1
 
 struct plan {
     int32_t ring_pages, seq_pages;
-    size_t page_bytes, local, global; /* bytes of one page; of one local, one global layer of all sequences */
-    size_t bytes_local, bytes_global; /* of all layers */
+    int32_t locals, globals; /* layers */
+    size_t page_bytes;
+    size_t bytes_local, bytes_global; /* of all layers and sequences */
 };
 
 static bool plan(struct plan *p, const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
                  ct_dtype type_v)
 {
     const ct_config *c = &m->cfg;
-    size_t locals = 0, globals = 0;
+    size_t local_pages, global_pages; /* of all layers and sequences */
     *p = (struct plan){.seq_pages = pages_for(context)};
     p->ring_pages = pages_for(c->window - 1 + chunk) + 1;
     if (p->ring_pages > p->seq_pages)
         p->ring_pages = p->seq_pages; /* the whole context fits: the ring never turns */
     for (int32_t i = 0; i < c->layers; i++)
-        *(c->global[i] ? &globals : &locals) += 1;
+        *(c->global[i] ? &p->globals : &p->locals) += 1;
     p->page_bytes = ct_round_up(m->backend->kv_page_bytes(type_k, type_v, c->kv_heads, c->head_dim), 64);
-    size_t local_pages = (size_t)sequences * (size_t)p->ring_pages,
-           global_pages = (size_t)sequences * (size_t)p->seq_pages;
-    return local_pages <= INT32_MAX && global_pages <= INT32_MAX && ct_mul_ok(local_pages, p->page_bytes, &p->local) &&
-           ct_mul_ok(global_pages, p->page_bytes, &p->global) && ct_mul_ok(p->local, locals, &p->bytes_local) &&
-           ct_mul_ok(p->global, globals, &p->bytes_global);
+    return ct_mul_ok((size_t)sequences * (size_t)p->ring_pages, (size_t)p->locals, &local_pages) &&
+           ct_mul_ok((size_t)sequences * (size_t)p->seq_pages, (size_t)p->globals, &global_pages) &&
+           local_pages <= INT32_MAX && global_pages <= INT32_MAX &&
+           ct_mul_ok(local_pages, p->page_bytes, &p->bytes_local) &&
+           ct_mul_ok(global_pages, p->page_bytes, &p->bytes_global);
 }
 
 size_t ct_kvcache_bytes(const ct_gemma *m, int32_t sequences, int32_t context, int32_t chunk, ct_dtype type_k,
@@ -46,11 +51,12 @@ size_t ct_kvcache_bytes(const ct_gemma *m, int32_t sequences, int32_t context, i
     return total;
 }
 
-static int32_t *identity(size_t n)
+/* The pages of n slots for the first of `layers` layers; the others' follow each. */
+static int32_t *slots_of(size_t n, int32_t layers)
 {
     int32_t *table = ct_alloc(n * sizeof *table);
     for (size_t i = 0; table && i < n; i++)
-        table[i] = (int32_t)i;
+        table[i] = (int32_t)i * layers;
     return table;
 }
 
@@ -67,8 +73,8 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
     kc->ring_pages = p.ring_pages;
     kc->seq_pages = p.seq_pages;
     size_t n = (size_t)sequences;
-    kc->local_table = identity(n * (size_t)p.ring_pages);
-    kc->global_table = identity(n * (size_t)p.seq_pages);
+    kc->local_table = slots_of(n * (size_t)p.ring_pages, p.locals);
+    kc->global_table = slots_of(n * (size_t)p.seq_pages, p.globals);
     kc->layers = ct_calloc((size_t)c->layers, sizeof *kc->layers);
     kc->replayed = ct_calloc((size_t)c->layers, sizeof *kc->replayed);
     kc->length = ct_calloc(n, sizeof *kc->length);
@@ -82,23 +88,24 @@ ct_status ct_kvcache_create(ct_kvcache *kc, const ct_gemma *m, int32_t sequences
         ct_kvcache_free(kc);
         return st;
     }
-    size_t off = 0;
+    size_t local = 0, global = p.bytes_local; /* where the next layer of a kind begins */
     for (int32_t i = 0; i < c->layers; i++) {
-        bool global = c->global[i];
+        bool is_global = c->global[i];
+        size_t *off = is_global ? &global : &local;
         kc->layers[i] = (ct_kv){.type_k = type_k,
                                 .type_v = type_v,
                                 .kv_heads = c->kv_heads,
                                 .head_dim = c->head_dim,
-                                .ring = global ? 0 : p.ring_pages,
-                                .table_stride = global ? p.seq_pages : p.ring_pages,
+                                .ring = is_global ? 0 : p.ring_pages,
+                                .table_stride = is_global ? p.seq_pages : p.ring_pages,
                                 .sequences = sequences,
-                                .table = global ? kc->global_table : kc->local_table,
+                                .table = is_global ? kc->global_table : kc->local_table,
                                 .pool = &kc->buf,
-                                .off = off,
+                                .off = *off,
                                 .page_bytes = p.page_bytes};
         kc->replayed[i] = kc->layers[i];
-        kc->replayed[i].frozen = global;
-        off += global ? p.global : p.local;
+        kc->replayed[i].frozen = is_global;
+        *off += p.page_bytes;
     }
     return CT_OK;
 }
