@@ -93,36 +93,68 @@ static ct_status load_on(carat_model *m, const ct_backend *b, const carat_model_
                        : st;
 }
 
-static ct_status load_weights(carat_model *m, const carat_model_options *opt, ct_error *err)
+static ct_status load_weights(carat_model *m, const carat_model_options *opt, bool *keep, ct_error *err)
 {
     const char *name = opt->backend ? opt->backend : "auto";
     const ct_backend *b = NULL;
-    bool keep = false;
     ct_status st = ct_backend_find(&b, name, err);
     if (st == CT_OK)
         st = ct_pool_create(&m->pool, opt->threads, err);
     if (st == CT_OK)
-        st = load_on(m, b, opt, &keep, err);
+        st = load_on(m, b, opt, keep, err);
     bool other = b && b->memory_free && strcmp(name, "auto") == 0;
     if (st != CT_OK && st != CT_EINTERRUPTED && other) { /* a device that would not do: say so, go on */
         ct_config_warn(&m->cfg, err);
-        st = load_on(m, ct_backend_get("cpu"), opt, &keep, err);
+        st = load_on(m, ct_backend_get("cpu"), opt, keep, err);
     }
     if (st != CT_OK)
         return st;
     m->has_weights = true; /* from here on close frees them */
-    if ((st = ct_tensors_check(m->tensors, err)) != CT_OK)
-        return st;
     memcpy(m->gemma.cfg.warnings, m->cfg.warnings, sizeof m->cfg.warnings);
     m->gemma.cfg.n_warnings = m->cfg.n_warnings;
     m->cfg = m->gemma.cfg;
     for (int32_t i = m->info.n_warnings; i < m->cfg.n_warnings; i++)
         m->warnings[m->info.n_warnings++] = m->cfg.warnings[i];
-    if (!keep) {
-        ct_tensors_close(m->tensors);
-        m->tensors = NULL;
-    }
     return CT_OK;
+}
+
+/* The vocabulary, made beside the weights: 20 ms of one thread that the first token need not wait for. */
+struct vocab_job {
+    const ct_tensors *tensors;
+    ct_vocab *vocab;
+    pthread_t thread;
+    bool beside; /* a thread is at it */
+    ct_status st;
+    ct_error err;
+};
+
+static void *vocab_main(void *arg)
+{
+    struct vocab_job *j = arg;
+    j->st = ct_vocab_create(&j->vocab, j->tensors, &j->err);
+    return NULL;
+}
+
+static void vocab_start(struct vocab_job *j, const ct_tensors *t, bool beside)
+{
+    *j = (struct vocab_job){.tensors = t};
+    j->beside = beside && pthread_create(&j->thread, NULL, vocab_main, j) == 0;
+    if (!j->beside)
+        vocab_main(j);
+}
+
+/* Waits for the vocabulary and hands it over. Its error comes before that of the weights: which of the two is told must not
+ * depend on who was first. */
+static ct_status vocab_take(struct vocab_job *j, carat_model *m, ct_status st, ct_error *err)
+{
+    if (j->beside)
+        pthread_join(j->thread, NULL);
+    j->beside = false;
+    m->vocab = j->vocab;
+    if (j->st == CT_OK)
+        return st;
+    *err = j->err;
+    return j->st;
 }
 
 carat_status carat_model_open(carat_model **out, const char *path, const carat_model_options *opt, carat_error *err)
@@ -135,6 +167,8 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
     API_REQUIRE(o.threads >= 0 && o.threads <= 1024, "0 to 1024 threads");
     ct_error e = {0};
     ct_status st = CT_OK;
+    struct vocab_job vocab = {.tensors = NULL};
+    bool keep = true;
     carat_model *m = ct_calloc(1, sizeof *m);
     if (m == NULL || pthread_mutex_init(&m->turn, NULL) != 0) {
         ct_free(m);
@@ -148,34 +182,38 @@ carat_status carat_model_open(carat_model **out, const char *path, const carat_m
             st = CT_OK;
         }
     }
-    if (st == CT_OK)
-        st = ct_vocab_create(&m->vocab, m->tensors, &e);
     if (st != CT_OK)
         goto done;
+    vocab_start(&vocab, m->tensors, !o.vocab_only && o.threads != 1);
     m->sampling = sampling_defaults(m->tensors);
     m->path = ct_strdup(ct_tensors_path(m->tensors));
     m->format = ct_strdup(ct_tensors_format(m->tensors));
-    if (m->path == NULL || m->format == NULL) {
-        st = ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path);
-        goto done;
-    }
     ct_api_info_fill(&m->info, m->tensors, &m->cfg, m->warnings);
     m->info.path = m->path;
     m->info.format = m->format;
     m->info.backend = m->info.isa = "";
+    if (m->path == NULL || m->format == NULL)
+        st = ct_fail(&e, CT_ENOMEM, path, "out of memory while opening '%s'", path);
+    else if (!o.vocab_only)
+        st = load_weights(m, &o, &keep, &e);
+    st = vocab_take(&vocab, m, st, &e);
+    if (st == CT_OK && m->has_weights)
+        st = ct_tensors_check(m->tensors, &e); /* both have read the file */
+    if (st != CT_OK)
+        goto done;
     m->info.has_text = m->vocab != NULL;
     m->info.text_max = m->vocab ? ct_detok_max(m->vocab) : 0;
     m->info.has_turns = m->vocab && ct_vocab_has_turns(m->vocab);
-    if (!o.vocab_only)
-        st = load_weights(m, &o, &e);
-    if (st != CT_OK)
-        goto done;
     if (m->has_weights) {
         m->info.backend = m->gemma.backend->name;
         m->info.isa = m->gemma.ops->isa;
         m->info.threads = ct_pool_threads(m->pool);
         m->info.weight_bytes = m->gemma.weight_bytes;
         m->info.decode_bytes = m->gemma.decode_bytes;
+    }
+    if (!keep) {
+        ct_tensors_close(m->tensors);
+        m->tensors = NULL;
     }
     *out = m;
     m = NULL;
