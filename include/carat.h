@@ -84,7 +84,8 @@ typedef struct carat_model_options {
 /* backend "auto", the rest 0. Its strings are static. */
 CARAT_API carat_model_options carat_model_options_default(void);
 
-/* path: a GGUF file, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. You own *out: carat_model_close. The file is mapped while it
+/* path: a GGUF file, a folder of safetensors with its config.json (also a model's folder in Hugging Face's cache), one .safetensors
+ * file in such a folder, or "synthetic:SIZE[:TYPE]". opt NULL = defaults. You own *out: carat_model_close. The file is mapped while it
  * is read; weights are packed and the mapping dropped, so a file that changes afterwards does not matter. One that shrinks before
  * raises SIGBUS, for which the library installs no handler. ENOTFOUND: no such file or backend, or a key or tensor that Gemma 3
  * needs is missing; EIO: it cannot be read, or was written to meanwhile; EFORMAT: it is damaged; EUNSUPPORTED: it is another
@@ -96,7 +97,7 @@ CARAT_API carat_status carat_model_open(carat_model **out, const char *path, con
 CARAT_API void carat_model_close(carat_model *m);
 
 typedef struct carat_model_info {
-    const char *path, *format, *size; /* format "GGUF v3"; size "270m", "1b" ... or "" */
+    const char *path, *format, *size; /* format "GGUF v3", "safetensors, 2 shards, bf16"; size "270m", "1b" ... or "" */
     const char *backend, *isa;
     int32_t threads;
     int32_t layers, dim, heads, kv_heads, head_dim, ffn, vocab, window, context;

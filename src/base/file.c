@@ -344,3 +344,17 @@ size_t ct_disk_free(const char *path)
     uint64_t unit = v.f_frsize ? v.f_frsize : v.f_bsize, bytes;
     return __builtin_mul_overflow((uint64_t)v.f_bavail, unit, &bytes) || bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
+
+ct_status ct_folder_each(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err)
+{
+    DIR *d = opendir(path);
+    if (d == NULL)
+        return fail_errno(err, path, "list");
+    const struct dirent *e;
+    bool go = true;
+    while (go && (e = readdir(d)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            go = each(arg, e->d_name);
+    closedir(d);
+    return CT_OK;
+}

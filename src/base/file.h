@@ -68,4 +68,7 @@ bool ct_is_same(const char *a, const char *b);
 /* Bytes that may still be written beside path, or SIZE_MAX where nobody knows. */
 size_t ct_disk_free(const char *path);
 
+/* Calls each with the names in a folder, in no order, "." and ".." left out, until it says no. EIO or ENOTFOUND. */
+ct_status ct_folder_each(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err);
+
 #endif

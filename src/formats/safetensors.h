@@ -8,29 +8,31 @@
 #include "formats/directory.h"
 
 /* As in the headers; the sizes are in bits. */
-#define ST_TYPES(X)                                                                                                \
-    X(BOOL, 8)                                                                                                     \
-    X(U8, 8)                                                                                                       \
-    X(I8, 8) X(F4, 4) X(F6_E2M3, 6) X(F6_E3M2, 6) X(F8_E4M3, 8) X(F8_E5M2, 8) X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8)      \
-        X(F8_E5M2FNUZ, 8) X(I16, 16) X(U16, 16) X(F16, 16) X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(I64, 64) \
-            X(U64, 64) X(F64, 64) X(C64, 64)
-enum st_type {
+#define ST_TYPES(X)                                                                                                    \
+    X(BOOL, 8)                                                                                                         \
+    X(U8, 8)                                                                                                           \
+    X(I8, 8)                                                                                                           \
+    X(F4, 4) X(F6_E2M3, 6) X(F6_E3M2, 6) X(F8_E4M3, 8) X(F8_E5M2, 8) X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8) X(F8_E5M2FNUZ, 8) \
+        X(I16, 16) X(U16, 16) X(F16, 16) X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(I64, 64) X(U64, 64) X(F64, 64) \
+            X(C64, 64)
+typedef enum st_type {
 #define ST_ENUM(name, bits) ST_##name,
     ST_TYPES(ST_ENUM)
 #undef ST_ENUM
         ST_N_TYPES
-};
+} st_type;
 
 struct st_tensor {
     ct_str name; /* as ct_tensors_naming says where it is text's; lives as long as the directory */
-    enum st_type type;
+    st_type type;
     int32_t n_dims;      /* 0..4; more only of what is skipped */
     size_t shape[4];     /* as in the file, outermost first; unused ones are 1 */
     size_t n_elems;      /* may be 0 */
     const uint8_t *data; /* in the shard's mapping, at any address */
     size_t bytes;
-    bool vision; /* of the vision tower or the projector: skipped */
-    bool taken;  /* pushed by now, or a part of what was: mlx.c says so */
+    uint32_t shard; /* index in the directory's more */
+    bool vision;    /* of the vision tower or the projector: skipped */
+    bool taken;     /* pushed by now, or a part of what was: mlx.c says so */
 };
 
 struct st_list {
@@ -39,11 +41,18 @@ struct st_list {
     uint32_t *by_name; /* [n] indices in order of the names, once all shards are read */
 };
 
-/* Reads the header of one file, checks all of it, and appends its tensors. The map is the directory's; names are kept there. */
-ct_status ct_safetensors_read(struct st_list *list, ct_tensors *t, const char *path, const ct_map *map, ct_error *err);
+/* Reads the header of a shard, which is t->more[shard], checks all of it, and appends its tensors to the list; names are kept in t. */
+ct_status ct_safetensors_read(struct st_list *list, ct_tensors *t, size_t shard, ct_error *err);
+/* Makes by_name. EFORMAT when a tensor is there twice, in one shard or in two. */
+ct_status ct_st_index(struct st_list *list, const ct_tensors *t, ct_error *err);
 /* NULL when there is none. */
 struct st_tensor *ct_st_find(const struct st_list *list, ct_str name);
-const char *ct_st_type_name(enum st_type type);
+/* The name of a tensor of a file in a directory's naming; out has room for CT_ST_NAME_EXTRA bytes more than the name. */
+#define CT_ST_NAME_EXTRA 6
+ct_str ct_st_canonical(char *out, const char *name, size_t n, bool *vision);
+/* Whether the first bytes look like a safetensors file of this size. */
+bool ct_safetensors_looks(const uint8_t *data, size_t size);
+const char *ct_st_type_name(st_type type);
 
 /* Appends a tensor whose bytes are of one of the dtype table's float types and lie in the file. */
 ct_status ct_st_push(ct_tensors *t, const struct st_tensor *x, ct_error *err);

@@ -36,7 +36,7 @@ const char *ct_sniff(const uint8_t *data, size_t size)
     if (starts_html(data, size))
         return "a web page, probably an error or a login page saved in place of the file; download it again";
     if (starts(data, size, "PK\x03\x04"))
-        return "a zip archive or a PyTorch checkpoint; convert it to GGUF first";
+        return "a zip archive or a PyTorch checkpoint; convert it to safetensors or GGUF first";
     if (starts(data, size, "\x1f\x8b") ||
         starts(data, size,
                "\xfd"
@@ -52,9 +52,9 @@ const char *ct_sniff(const uint8_t *data, size_t size)
     for (size_t i = 0; size > 8 && i < 8; i++)
         header |= (uint64_t)data[i] << 8 * i;
     if (size > 8 && header >= 2 && header <= size - 8 && data[8] == '{')
-        return "a safetensors file, which carat does not read yet; convert it to GGUF first";
+        return "a safetensors file; name the folder it is in";
     if (data[0] == '{')
-        return "a JSON file; give the model file itself";
+        return "a JSON file; name the model file itself, or its folder";
     size_t zeros = 0;
     while (zeros < size && zeros < 4096 && data[zeros] == 0)
         zeros++;

@@ -46,7 +46,7 @@ static inline ct_status load_model(loaded *m, const char *path, const char *back
 {
     bool needs;
     *m = (loaded){0};
-    ct_status st = ct_gguf_open(&m->tensors, path, err);
+    ct_status st = ct_tensors_open(&m->tensors, path, err);
     if (st == CT_OK)
         st = ct_pool_create(&m->pool, threads, err);
     if (st == CT_OK)
