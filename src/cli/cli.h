@@ -116,7 +116,7 @@ int signals_end(int status);
 
 /* -m, else the word, else $CARAT_MODEL, else the default model; into path[cap]. -1, or an exit status. */
 int model_path(const args *a, const char *word, char *path, size_t cap);
-bool names_model(const char *word); /* an existing GGUF file, or synthetic:... */
+bool names_model(const char *word); /* an existing GGUF file or folder, or synthetic:... */
 /* Splits the positional words into model and text: one word is the text unless the text comes from elsewhere. -1 or a status. */
 int model_and_text(const args *a, const char *what, bool text_elsewhere, const char **model, const char **text);
 /* Opens with the options of a; notes its warnings. -1 or a status. */

@@ -65,15 +65,20 @@ int fail_error(const carat_error *e, bool opening)
 
 static bool is_synthetic(const char *word) { return strncmp(word, "synthetic:", 10) == 0; }
 
+static bool ends(const char *s, const char *with)
+{
+    size_t n = strlen(s), m = strlen(with);
+    return n > m && strcmp(s + n - m, with) == 0;
+}
+
 bool names_model(const char *word)
 {
     char magic[4] = {0};
-    if (is_synthetic(word))
+    if (is_synthetic(word) || ct_is_folder(word))
         return true;
     if (!ct_is_file(word))
         return false;
-    size_t n = strlen(word);
-    if (n > 5 && strcmp(word + n - 5, ".gguf") == 0)
+    if (ends(word, ".gguf") || ends(word, ".safetensors"))
         return true;
     FILE *f = fopen(word, "rb");
     bool yes = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4) == 0;
@@ -90,7 +95,41 @@ static bool cached(const char *name, const char *suffix, char *path, size_t cap)
         n = snprintf(path, cap, "%s/carat/%s%s", cache, name, suffix);
     else
         n = snprintf(path, cap, "%s/.cache/carat/%s%s", home ? home : "", name, suffix);
-    return n > 0 && (size_t)n < cap && ct_is_file(path);
+    return n > 0 && (size_t)n < cap && (ct_is_file(path) || ct_is_folder(path));
+}
+
+static bool given(const char *value) { return value && value[0]; }
+
+/* Where Hugging Face's tools keep what they download, by the variables they know. */
+static void hub_cache(char *path, size_t cap)
+{
+    const char *home = getenv("HOME"), *hub = getenv("HF_HUB_CACHE"), *old = getenv("HUGGINGFACE_HUB_CACHE");
+    const char *hf = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    if (given(hub) || given(old))
+        snprintf(path, cap, "%s", given(hub) ? hub : old);
+    else if (given(hf))
+        snprintf(path, cap, "%s/hub", hf);
+    else if (given(cache))
+        snprintf(path, cap, "%s/huggingface/hub", cache);
+    else
+        snprintf(path, cap, "%s/.cache/huggingface/hub", home ? home : "");
+}
+
+/* "google/gemma-3-1b-it": one slash between two words, neither of which looks like a folder's. */
+static bool is_hub_name(const char *name)
+{
+    const char *slash = strchr(name, '/');
+    return slash && slash != name && slash[1] && strchr(slash + 1, '/') == NULL && name[0] != '.' && name[0] != '~';
+}
+
+/* The folder of a model that was downloaded under this name. The library finds the files in it. */
+static bool from_hub(const char *name, char *path, size_t cap)
+{
+    char hub[1024];
+    const char *slash = strchr(name, '/');
+    hub_cache(hub, sizeof hub);
+    int n = snprintf(path, cap, "%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1);
+    return n > 0 && (size_t)n < cap && ct_is_folder(path);
 }
 
 int model_path(const args *a, const char *word, char *path, size_t cap)
@@ -111,9 +150,14 @@ int model_path(const args *a, const char *word, char *path, size_t cap)
                     "file with -m",
                     path);
     }
-    if (!is_synthetic(name) && !ct_is_file(name) && !ct_is_folder(name) && strchr(name, '/') == NULL &&
+    bool elsewhere = !is_synthetic(name) && !ct_is_file(name) && !ct_is_folder(name);
+    if (elsewhere && (strchr(name, '/') == NULL || is_hub_name(name)) &&
         (cached(name, "", path, cap) || cached(name, ".gguf", path, cap)))
         return -1;
+    if (elsewhere && is_hub_name(name) && from_hub(name, path, cap))
+        return -1;
+    if (elsewhere && is_hub_name(name) && !ends(name, ".gguf") && !ends(name, ".safetensors"))
+        return fail(EXIT_UNUSABLE, "there is no '%s' here, and Hugging Face's cache has no folder '%s'", name, path);
     if (snprintf(path, cap, "%s", name) >= (int)cap)
         return fail(EXIT_UNUSABLE, "the model's path is longer than %zu bytes", cap - 1);
     return -1;

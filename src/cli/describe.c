@@ -121,8 +121,10 @@ static void man_overview(void)
         }
     printf(
         "\n# MODELS\n\n"
-        "A _MODEL_ is a GGUF file of Gemma 3, or *synthetic:*_SIZE_[*:*_TYPE_], made in memory at the real shapes for "
-        "measuring. Where none is named: *$CARAT\\_MODEL*, else the default model that *make bench* fetched into the "
+        "A _MODEL_ is a GGUF file of Gemma 3, a folder of safetensors with its config.json, the name of a model in "
+        "Hugging Face's cache (google/gemma-3-1b-it), or *synthetic:*_SIZE_[*:*_TYPE_], made in memory at the real "
+        "shapes for measuring. Where none is named: *$CARAT\\_MODEL*, else the default model that *make bench* fetched "
+        "into the "
         "cache.\n\n"
         "# EXIT STATUS\n\n"
         "*0*\n\tdone\n\n*1*\n\tit failed while running\n\n*2*\n\twrong usage\n\n"

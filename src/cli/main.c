@@ -52,7 +52,8 @@ static void overview(FILE *to)
             fprintf(to, "  %-11s %s\n", c->name, c->help);
     fprintf(
         to,
-        "\ncarat COMMAND --help lists a command's options. MODEL is a GGUF file or synthetic:SIZE[:TYPE].\n"
+        "\ncarat COMMAND --help lists a command's options. MODEL is a GGUF file, a folder of safetensors\n"
+        "or synthetic:SIZE[:TYPE].\n"
         "Exit status: 0 done, 1 failed while running, 2 wrong usage, 3 the model cannot be used, 130 interrupted.\n");
 }
 

@@ -18,7 +18,8 @@
 
 const option options[] = {
     {"model", 'm', TEXT, "MODEL", AT(model), 0, 0, COMPUTE | VOCABULARY | C_INSPECT,
-     "a GGUF file or synthetic:SIZE[:TYPE]; the same as the positional one"},
+     "a GGUF file, a folder of safetensors, a name in Hugging Face's cache (google/gemma-3-1b-it), or "
+     "synthetic:SIZE[:TYPE]; the same as the positional one"},
     {"backend", 'b', TEXT, "auto|ref|cpu|cuda", AT(backend), 0, 0, COMPUTE | C_CHECK,
      "what computes; default auto, the fastest that is there"},
     {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE,
