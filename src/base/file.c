@@ -345,7 +345,7 @@ size_t ct_disk_free(const char *path)
     return __builtin_mul_overflow((uint64_t)v.f_bavail, unit, &bytes) || bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
 
-ct_status ct_folder_each(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err)
+ct_status ct_list_folder(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err)
 {
     DIR *d = opendir(path);
     if (d == NULL)

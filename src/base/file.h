@@ -69,6 +69,6 @@ bool ct_is_same(const char *a, const char *b);
 size_t ct_disk_free(const char *path);
 
 /* Calls each with the names in a folder, in no order, "." and ".." left out, until it says no. EIO or ENOTFOUND. */
-ct_status ct_folder_each(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err);
+ct_status ct_list_folder(const char *path, bool (*each)(void *arg, const char *name), void *arg, ct_error *err);
 
 #endif

@@ -81,7 +81,7 @@ ct_status ct_hf_index_files(ct_str **names, size_t *n, ct_tensors *t, const char
 ct_status ct_checkpoint_read(ct_tensors *t, const struct checkpoint_text *text, ct_error *err);
 
 /* A folder, the folder of a model in Hugging Face's cache, or one .safetensors file: see ct_tensors_open. */
-ct_status ct_folder_open(ct_tensors **out, const char *path, ct_error *err);
+ct_status ct_checkpoint_open(ct_tensors **out, const char *path, ct_error *err);
 ct_status ct_safetensors_open(ct_tensors **out, const char *path, ct_error *err);
 
 #endif

@@ -64,7 +64,7 @@ static ct_status read_commit(char commit[256], const char *cache, const char *sn
                          ct_path_tail(ref));
         goto done;
     }
-    if ((st = ct_folder_each(snapshots, see_folder, &only, err)) != CT_OK)
+    if ((st = ct_list_folder(snapshots, see_folder, &only, err)) != CT_OK)
         goto done;
     if (only.n == 1)
         memcpy(commit, only.name, sizeof only.name);
@@ -183,7 +183,7 @@ static ct_status none_there(const struct listing *l, const char *folder, ct_erro
 static ct_status list_files(ct_str **names, size_t *n, ct_tensors *t, const char *folder, ct_error *err)
 {
     struct listing l = {.t = t};
-    ct_status st = ct_folder_each(folder, see_file, &l, err);
+    ct_status st = ct_list_folder(folder, see_file, &l, err);
     if (st == CT_OK && l.short_memory)
         return out_of_memory(folder, err);
     if (st != CT_OK)
@@ -357,7 +357,7 @@ done:
     return st;
 }
 
-ct_status ct_folder_open(ct_tensors **out, const char *path, ct_error *err)
+ct_status ct_checkpoint_open(ct_tensors **out, const char *path, ct_error *err)
 {
     char *folder;
     *out = NULL;

@@ -25,6 +25,6 @@ ct_status ct_tensors_open(ct_tensors **out, const char *path, ct_error *err)
     if (strncmp(path, synthetic, sizeof synthetic - 1) == 0)
         return ct_synthetic_open(out, path + sizeof synthetic - 1, err);
     if (ct_is_folder(path))
-        return ct_folder_open(out, path, err);
+        return ct_checkpoint_open(out, path, err);
     return is_safetensors(path) ? ct_safetensors_open(out, path, err) : ct_gguf_open(out, path, err);
 }
