@@ -18,9 +18,12 @@ ct_status ct_tokenizer_read(ct_tensors *t, const char *folder, ct_error *err);
 ct_status ct_tokenizer_json_read(ct_tensors *t, const char *folder, ct_error *err);
 ct_status ct_tokenizer_model_read(ct_tensors *t, const char *folder, ct_error *err);
 
-/* The files alone, mapped or in memory (which may go afterwards); path is for sentences. */
-ct_status ct_tokenizer_json_parse(ct_tensors *t, const char *path, const ct_map *map, ct_error *err);
-ct_status ct_tokenizer_model_parse(ct_tensors *t, const char *path, const ct_map *map, ct_error *err);
+/* The files alone, mapped or in memory (which may go afterwards); path is for sentences. config is the tokenizer_config.json
+ * beside it, or NULL. */
+ct_status ct_tokenizer_json_parse(ct_tensors *t, const char *path, const ct_map *map, const ct_map *config,
+                                  ct_error *err);
+ct_status ct_tokenizer_model_parse(ct_tensors *t, const char *path, const ct_map *map, const ct_map *config,
+                                   ct_error *err);
 
 /* Writes the tokenizer of any directory as a tokenizer.json, by way of a temporary name. Merges are made again of the pieces
  * and their scores, in the order that the SentencePiece converter of Hugging Face gives them. ENOTFOUND when the directory

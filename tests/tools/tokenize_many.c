@@ -2,6 +2,8 @@
  *
  *     tokenize_many MODEL [--special] [--decode] < texts > ids
  *
+ * MODEL is a GGUF file, or a folder with tokenizer.model or tokenizer.json.
+ *
  * Standard input is a series of texts, each a 32-bit little-endian length and that many bytes. For each text a line of ids
  * is written; with --decode the text that streaming decode makes of those ids follows on a line of its own, in hexadecimal.
  * With --ids the texts are lists of decimal ids instead, and only the decoded line is written.
@@ -11,7 +13,8 @@
 #include <string.h>
 
 #include "base/system.h"
-#include "formats/tensors.h"
+#include "formats/directory.h"
+#include "formats/tokenizer.h"
 #include "text/vocab.h"
 
 static void print_hex(const char *s, size_t n)
@@ -27,6 +30,18 @@ static void print_decoded(const ct_vocab *v, const ct_ids *a, char *buf, size_t 
         print_hex(buf, ct_detok_next(&d, v, a->ids[i], true, buf, cap));
     print_hex(buf, ct_detok_flush(&d, buf, cap));
     putchar('\n');
+}
+
+/* A model file, or a folder with a tokenizer, weights or not. */
+static ct_status open_tokenizer(ct_tensors **t, const char *path, ct_error *err)
+{
+    if (!ct_is_folder(path))
+        return ct_gguf_open(t, path, err);
+    *t = ct_tensors_new(path, "folder");
+    if (*t == NULL)
+        return ct_fail(err, CT_ENOMEM, path, "no memory");
+    ct_status st = ct_tokenizer_read(*t, path, err);
+    return st == CT_OK ? ct_tensors_index(*t, err) : st;
 }
 
 int main(int argc, char **argv)
@@ -45,7 +60,7 @@ int main(int argc, char **argv)
     ct_tensors *t = NULL;
     ct_vocab *v = NULL;
     uint64_t start = ct_now_ns();
-    if (ct_gguf_open(&t, argv[1], &err) != CT_OK) {
+    if (open_tokenizer(&t, argv[1], &err) != CT_OK) {
         fprintf(stderr, "%s: %s\n", err.where, err.text);
         return 3;
     }
