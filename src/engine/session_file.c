@@ -172,12 +172,13 @@ ct_status ct_session_save(ct_session *s, const char *path, const uint8_t *note, 
 
 static ct_status damaged(const char *path, const char *what, ct_error *err)
 {
-    return ct_fail(err, CT_EFORMAT, path, "the saved session '%s' is damaged: %s", path, what);
+    return ct_fail(err, CT_EFORMAT, path, "'%s' is damaged: expected a whole saved session, found that %s", path, what);
 }
 
 static ct_status other(const char *path, const char *what, ct_error *err)
 {
-    return ct_fail(err, CT_EUNSUPPORTED, path, "the saved session '%s' is of %s", path, what);
+    return ct_fail(err, CT_EUNSUPPORTED, path,
+                   "expected a saved session of this model and these options, found '%s' of %s", path, what);
 }
 
 uint64_t ct_session_sum(const void *data, size_t n) { return ct_mix64(hash(0, data, n)); }
@@ -187,11 +188,11 @@ static ct_status prove(const ct_session *s, const ct_map *map, struct header *h,
 {
     const ct_kvcache *kc = ct_batch_cache(s->batch);
     if (map->size < sizeof *h + sizeof(uint64_t) || memcmp(map->data, MAGIC, 8) != 0)
-        return ct_fail(err, CT_EFORMAT, path, "'%s' is not a saved session: it does not begin as one", path);
+        return ct_fail(err, CT_EFORMAT, path, "expected a saved session, found that '%s' does not begin as one", path);
     memcpy(h, map->data, sizeof *h);
     if (h->version != VERSION || h->bytes != sizeof *h)
-        return ct_fail(err, CT_EUNSUPPORTED, path, "the saved session '%s' has version %u, and this carat reads %d",
-                       path, h->version, VERSION);
+        return ct_fail(err, CT_EUNSUPPORTED, path, "expected version %d of a saved session, found version %u in '%s'",
+                       VERSION, h->version, path);
     if (h->file_bytes != map->size || map->size % 8 != 0)
         return ct_fail(err, CT_EFORMAT, path, "the saved session '%s' is damaged: expected %llu bytes, found %zu", path,
                        (unsigned long long)h->file_bytes, map->size);
@@ -212,8 +213,9 @@ static ct_status prove(const ct_session *s, const ct_map *map, struct header *h,
         return other(
             path, h->flags & F_EXACT ? "the exact path: --exact chooses it" : "the fast path: leave --exact out", err);
     if (h->length > s->context)
-        return ct_fail(err, CT_ECONTEXT, path, "the saved session '%s' has %d tokens, and the context has %d", path,
-                       h->length, s->context);
+        return ct_fail(err, CT_ECONTEXT, path,
+                       "expected a saved session of at most the context's %d tokens, found %d in '%s'", s->context,
+                       h->length, path);
     if (h->page_bytes != own.page_bytes || h->page != own.page || h->layers != own.layers ||
         h->file_bytes != own.file_bytes)
         return other(path, "another layout: it was saved by another build of carat", err);

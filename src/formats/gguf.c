@@ -48,8 +48,9 @@ static ct_status read_string(struct reader *r, ct_str *s, const char *what)
         return st;
     if (n > r->size - r->at)
         return ct_fail(r->err, CT_EFORMAT, r->path,
-                       "'%s' is truncated or damaged: %s at byte %zu claims %llu bytes, found %zu; download it again",
-                       ct_path_tail(r->path), what, r->at, (unsigned long long)n, r->size - r->at);
+                       "'%s' is truncated or damaged: expected the %llu bytes that %s at byte %zu claims, found %zu; "
+                       "download it again",
+                       ct_path_tail(r->path), (unsigned long long)n, what, r->at, r->size - r->at);
     *s = (ct_str){(const char *)r->data + r->at, (size_t)n};
     r->at += (size_t)n;
     return CT_OK;
@@ -122,7 +123,7 @@ static ct_status read_array(struct reader *r, ct_kv_pair *kv)
     kv->data = r->data + r->at;
     if (type == CT_KV_ARRAY)
         return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
-                       "'%s': the metadata key '%s' is an array of arrays, which carat does not read",
+                       "'%s': expected texts, numbers or truth values in the array '%s', found an array of arrays",
                        ct_path_tail(r->path), ct_quote(quote, kv->key));
     size_t each = type == CT_KV_STRING ? 8 : type <= CT_KV_F64 ? ct_kv_type_bytes((ct_kv_type)type) : 0;
     if (each == 0)
@@ -131,8 +132,9 @@ static ct_status read_array(struct reader *r, ct_kv_pair *kv)
                        ct_path_tail(r->path), ct_quote(quote, kv->key), (unsigned long long)type);
     if (kv->count > (r->size - r->at) / each)
         return ct_fail(r->err, CT_EFORMAT, r->path,
-                       "'%s' is truncated or damaged: the array '%s' claims %llu elements, found %zu bytes for them",
-                       ct_path_tail(r->path), ct_quote(quote, kv->key), (unsigned long long)kv->count, r->size - r->at);
+                       "'%s' is truncated or damaged: expected the %llu elements that the array '%s' claims, found %zu "
+                       "bytes for them",
+                       ct_path_tail(r->path), (unsigned long long)kv->count, ct_quote(quote, kv->key), r->size - r->at);
     if (type == CT_KV_STRING)
         return read_strings(r, kv);
     if (type == CT_KV_BOOL)
@@ -202,7 +204,8 @@ static ct_status read_tensor(struct reader *r, ct_tensors *t, uint64_t *offset)
             return st;
         if (ne == 0 || ne > SIZE_MAX || !ct_mul_ok(x->n_elems, (size_t)ne, &x->n_elems))
             return ct_fail(r->err, CT_EFORMAT, r->path,
-                           "'%s' is damaged: the tensor '%s' cannot have %llu as dimension %zu of its shape",
+                           "'%s' is damaged: expected a shape that memory can hold for the tensor '%s', found %llu as "
+                           "dimension %zu",
                            ct_path_tail(r->path), quote, (unsigned long long)ne, i);
         x->ne[i] = (size_t)ne;
     }
@@ -213,19 +216,21 @@ static ct_status read_tensor(struct reader *r, ct_tensors *t, uint64_t *offset)
         return st;
     x->dtype = ct_dtype_of_gguf(type);
     if (x->dtype == NULL)
-        return ct_fail(
-            r->err, CT_EUNSUPPORTED, r->path,
-            "'%s': the tensor '%s' has type %llu (%s), which carat does not read; get the model in another type",
-            ct_path_tail(r->path), quote, (unsigned long long)type,
-            ct_gguf_type_name(type <= INT32_MAX ? (int32_t)type : -1));
+        return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
+                       "'%s': expected a type that carat reads, found that the tensor '%s' has type %llu (%s); get the "
+                       "model in another",
+                       ct_path_tail(r->path), quote, (unsigned long long)type,
+                       ct_gguf_type_name(type <= INT32_MAX ? (int32_t)type : -1));
     size_t row;
     if (!ct_row_bytes(x->dtype, x->ne[0], &row))
         return ct_fail(r->err, CT_EFORMAT, r->path,
-                       "'%s' is damaged: the tensor '%s' has rows of %zu elements, but %s comes in blocks of %d",
-                       ct_path_tail(r->path), quote, x->ne[0], x->dtype->name, x->dtype->block_elems);
+                       "'%s' is damaged: expected whole blocks in the tensor '%s' (%s comes in blocks of %d), found "
+                       "rows of %zu elements",
+                       ct_path_tail(r->path), quote, x->dtype->name, x->dtype->block_elems, x->ne[0]);
     if (!ct_mul_ok(row, x->n_elems / x->ne[0], &x->bytes))
-        return ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: the tensor '%s' is too large for any memory",
-                       ct_path_tail(r->path), quote);
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "'%s' is damaged: expected a tensor that memory can hold, found %zu rows of %zu bytes in '%s'",
+                       ct_path_tail(r->path), x->n_elems / x->ne[0], row, quote);
     return CT_OK;
 }
 
@@ -245,7 +250,8 @@ static ct_status place_tensors(struct reader *r, ct_tensors *t, const uint64_t *
     if (order == NULL)
         return ct_fail(r->err, CT_ENOMEM, r->path, "out of memory for the tensors of '%s'", ct_path_tail(r->path));
     if (!ct_add_ok(r->at, alignment - 1, &base)) {
-        st = ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: general.alignment is %zu", ct_path_tail(r->path),
+        st = ct_fail(r->err, CT_EFORMAT, r->path,
+                     "'%s' is damaged: expected an alignment that memory can hold, found %zu", ct_path_tail(r->path),
                      alignment);
         goto done;
     }
@@ -253,11 +259,17 @@ static ct_status place_tensors(struct reader *r, ct_tensors *t, const uint64_t *
     for (size_t i = 0; i < n; i++) {
         size_t end;
         ct_quote(quote, t->tensors[i].name);
-        if (offset[i] % alignment != 0 || offset[i] > SIZE_MAX || !ct_add_ok((size_t)offset[i], base, &end) ||
-            !ct_add_ok(end, t->tensors[i].bytes, &end)) {
+        if (offset[i] % alignment != 0) {
             st = ct_fail(r->err, CT_EFORMAT, r->path,
                          "'%s' is damaged: expected a multiple of %zu as offset of the tensor '%s', found %llu",
                          ct_path_tail(r->path), alignment, quote, (unsigned long long)offset[i]);
+            goto done;
+        }
+        if (offset[i] > SIZE_MAX || !ct_add_ok((size_t)offset[i], base, &end) ||
+            !ct_add_ok(end, t->tensors[i].bytes, &end)) {
+            st = ct_fail(r->err, CT_EFORMAT, r->path,
+                         "'%s' is damaged: expected the tensor '%s' inside the file, found its offset %llu",
+                         ct_path_tail(r->path), quote, (unsigned long long)offset[i]);
             goto done;
         }
         if (end > last_end) {
@@ -277,9 +289,11 @@ static ct_status place_tensors(struct reader *r, ct_tensors *t, const uint64_t *
         size_t end = (size_t)offset[order[i]] + x->bytes;
         if (i + 1 < n && end > offset[order[i + 1]]) {
             char other[CT_QUOTE];
-            st = ct_fail(r->err, CT_EFORMAT, r->path, "'%s' is damaged: the tensors '%s' and '%s' overlap",
+            st = ct_fail(r->err, CT_EFORMAT, r->path,
+                         "'%s' is damaged: expected a place of its own for each tensor, found that '%s' and '%s' "
+                         "overlap at byte %zu",
                          ct_path_tail(r->path), ct_quote(quote, x->name),
-                         ct_quote(other, t->tensors[order[i + 1]].name));
+                         ct_quote(other, t->tensors[order[i + 1]].name), base + (size_t)offset[order[i + 1]]);
             goto done;
         }
         x->data = r->data + base + (size_t)offset[order[i]];
@@ -296,10 +310,10 @@ static ct_status read_head(struct reader *r, const char **format)
     if (r->size < 4 || memcmp(r->data, "GGUF", 4) != 0) {
         const char *kind = ct_sniff(r->data, r->size);
         if (kind)
-            return ct_fail(r->err, CT_EFORMAT, r->path, "expected a GGUF file, but '%s' is %s", ct_path_tail(r->path),
-                           kind);
-        return ct_fail(r->err, CT_EFORMAT, r->path, "expected a GGUF file, but '%s' does not begin with \"GGUF\"",
-                       ct_path_tail(r->path));
+            return ct_fail(r->err, CT_EFORMAT, r->path, "expected a GGUF file, found that '%s' is %s",
+                           ct_path_tail(r->path), kind);
+        return ct_fail(r->err, CT_EFORMAT, r->path,
+                       "expected a GGUF file, found that '%s' does not begin with \"GGUF\"", ct_path_tail(r->path));
     }
     r->at = 4;
     ct_status st = read_uint(r, 4, &version, "the version");
@@ -307,12 +321,12 @@ static ct_status read_head(struct reader *r, const char **format)
         return st;
     if (version != 0 && (version & 0xffffu) == 0)
         return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
-                       "'%s' is a big-endian GGUF file; carat reads little-endian ones, as all common models are",
+                       "expected a little-endian GGUF file, as all common models are, found '%s' big-endian",
                        ct_path_tail(r->path));
     if (version != 2 && version != 3)
         return ct_fail(r->err, CT_EUNSUPPORTED, r->path,
-                       "'%s' is GGUF version %llu; carat reads versions 2 and 3, get a newer copy of the model",
-                       ct_path_tail(r->path), (unsigned long long)version);
+                       "expected GGUF version 2 or 3, found version %llu in '%s': get a newer copy of the model",
+                       (unsigned long long)version, ct_path_tail(r->path));
     *format = version == 2 ? "GGUF v2" : "GGUF v3";
     return CT_OK;
 }
@@ -320,9 +334,10 @@ static ct_status read_head(struct reader *r, const char **format)
 static ct_status check_count(const struct reader *r, uint64_t n, size_t each, uint64_t most, const char *what)
 {
     if (n > (r->size - r->at) / each)
-        return ct_fail(r->err, CT_EFORMAT, r->path,
-                       "'%s' is truncated or damaged: it claims %llu %s, found %zu bytes for them; download it again",
-                       ct_path_tail(r->path), (unsigned long long)n, what, r->size - r->at);
+        return ct_fail(
+            r->err, CT_EFORMAT, r->path,
+            "'%s' is truncated or damaged: expected room for %llu %s, found %zu bytes for them; download it again",
+            ct_path_tail(r->path), (unsigned long long)n, what, r->size - r->at);
     if (n > most)
         return ct_fail(r->err, CT_EUNSUPPORTED, r->path, "'%s': expected at most %llu %s, found %llu: not a Gemma 3",
                        ct_path_tail(r->path), (unsigned long long)most, what, (unsigned long long)n);

@@ -35,8 +35,9 @@ static ct_status read_split(const ct_tensors *t, struct split *s, ct_error *err)
         return st;
     if (s->count > MAX_PARTS || (s->count > 1 && s->no >= s->count))
         return ct_fail(err, CT_EFORMAT, t->path,
-                       "'%s' is damaged: it claims to be part %llu of %u (split.no, split.count)",
-                       ct_path_tail(t->path), (unsigned long long)s->no + 1, s->count);
+                       "'%s' is damaged: expected a part of at most %d (split.no, split.count), found that it claims "
+                       "to be part %llu of %u",
+                       ct_path_tail(t->path), MAX_PARTS, (unsigned long long)s->no + 1, s->count);
     return CT_OK;
 }
 
@@ -101,10 +102,10 @@ static ct_status add_part(ct_tensors *t, uint32_t no, const struct split *s, ct_
     if ((st = map_and_read(&part, path, err)) != CT_OK || (st = read_split(part, &found, err)) != CT_OK)
         goto done;
     if (found.no != no || found.count != s->count) {
-        st = ct_fail(err, CT_EFORMAT, path,
-                     "'%s' should be part %u of %u by its name, but says that it is part %u of %u: parts of different "
-                     "models?",
-                     ct_path_tail(path), no + 1, s->count, found.no + 1, found.count);
+        st = ct_fail(
+            err, CT_EFORMAT, path,
+            "expected part %u of %u by the name of '%s', found that it is part %u of %u: parts of different models?",
+            no + 1, s->count, ct_path_tail(path), found.no + 1, found.count);
         goto done;
     }
     st = join(t, part, err);
@@ -123,7 +124,8 @@ static ct_status check_first(const ct_tensors *t, const struct split *s, ct_erro
     ending(first, 0, s->count);
     if (s->no > 0)
         return ct_fail(err, CT_EUNSUPPORTED, t->path,
-                       "'%s' is part %u of %u of a split model: name the first part, the file ending in %s, and all of "
+                       "expected the first part of a split model, found '%s', part %u of %u: name the file ending in "
+                       "%s, and all of "
                        "them are read",
                        ct_path_tail(t->path), s->no + 1, s->count, first);
     if (!named)

@@ -187,8 +187,9 @@ static ct_status read_integers(ct_config *cfg, const ct_tensors *t, ct_error *er
             continue;
         }
         if (!fill_in(cfg, f, t, size_by_shape(cfg))) /* the shape is read by then */
-            return ct_fail(err, CT_ENOTFOUND, f->key, "the key %s is missing from '%s': not a whole Gemma 3 file",
-                           f->key, ct_tensors_path(t));
+            return ct_fail(err, CT_ENOTFOUND, f->key,
+                           "expected the key %s in '%s', found none: not a whole Gemma 3 file", f->key,
+                           ct_tensors_path(t));
     }
     if (cfg->heads % cfg->kv_heads != 0)
         return ct_fail(err, CT_EFORMAT, "gemma3.attention.head_count_kv",
@@ -364,11 +365,12 @@ static ct_status read_vocab(ct_config *cfg, const ct_tensors *t, ct_error *err)
     char name[CT_NAME_MAX];
     ct_name_format(ct_name_row("token_embd"), ct_tensors_naming(t), 0, name);
     if (e == NULL)
-        return ct_fail(err, CT_ENOTFOUND, name, "tensor '%s' is missing from '%s': not a whole Gemma 3 text model",
-                       name, ct_tensors_path(t));
+        return ct_fail(err, CT_ENOTFOUND, name,
+                       "expected a tensor '%s' in '%s', found none: not a whole Gemma 3 text model", name,
+                       ct_tensors_path(t));
     if (e->n_dims != 2 || e->ne[0] != (size_t)cfg->dim)
         return ct_fail(err, CT_EFORMAT, name,
-                       "tensor '%s' should be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]", name,
+                       "expected '%s' to be [vocabulary, %d] by the file's own metadata, found [%zu, %zu]", name,
                        cfg->dim, e->ne[1], e->ne[0]);
     if (e->ne[1] < 2 || e->ne[1] > (1u << 21))
         return ct_fail(err, CT_EFORMAT, name, "expected 2 to %u rows of '%s', found %zu", 1u << 21, name, e->ne[1]);

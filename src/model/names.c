@@ -83,8 +83,8 @@ static ct_status missing(const ct_tensors *t, const char *name, int32_t layer, i
             "expected separate matrices for q, k and v, found the fused tensor '%s': convert the file without fusing",
             fused);
     return ct_fail(err, CT_ENOTFOUND, name,
-                   "tensor '%s' [%d, %d] is missing from '%s': the file is cut or not a whole Gemma 3 text model", name,
-                   rows, cols, ct_tensors_path(t));
+                   "expected a tensor '%s' [%d, %d] in '%s', found none: it is cut or not a whole Gemma 3 text model",
+                   name, rows, cols, ct_tensors_path(t));
 }
 
 ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name *n, int32_t layer,
@@ -98,11 +98,11 @@ ct_status ct_name_find(const ct_tensor **out, const ct_tensors *t, const ct_name
     if (found == NULL)
         return n->optional ? CT_OK : missing(t, name, n->per_layer ? layer : -1, rows, cols, err);
     if (found->ne[0] != (size_t)cols || found->ne[1] != (size_t)rows || found->ne[2] != 1 || found->ne[3] != 1)
-        return ct_fail(
-            err, CT_EFORMAT, name,
-            "tensor '%s' should be [%d, %d] by the file's own metadata, found [%zu, %zu%s]: metadata and weights "
-            "are not of the same model",
-            name, rows, cols, found->ne[1], found->ne[0], found->n_dims > 2 ? ", ..." : "");
+        return ct_fail(err, CT_EFORMAT, name,
+                       "expected the tensor '%s' to be [%d, %d] by the file's own metadata, found [%zu, %zu%s]: "
+                       "metadata and weights "
+                       "are not of the same model",
+                       name, rows, cols, found->ne[1], found->ne[0], found->n_dims > 2 ? ", ..." : "");
     return CT_OK;
 }
 
@@ -149,11 +149,11 @@ static ct_status check_strangers(ct_config *cfg, const ct_tensors *t, ct_error *
             continue; /* the vision tower that Ollama keeps in the same file */
         bool ours = known(name, ct_tensors_naming(t), &layer);
         if (layer >= cfg->layers)
-            return ct_fail(
-                err, CT_EFORMAT, "gemma3.block_count",
-                "gemma3.block_count says %d layers, but the file has a tensor '%.*s': metadata and weights are not "
-                "of the same model",
-                cfg->layers, width, name.data);
+            return ct_fail(err, CT_EFORMAT, "gemma3.block_count",
+                           "expected tensors of %d layers by gemma3.block_count, found '%.*s': metadata and weights "
+                           "are not of the "
+                           "same model",
+                           cfg->layers, width, name.data);
         if (ours)
             continue;
         if (name.len > 5 && memcmp(name.data + name.len - 5, ".bias", 5) == 0)

@@ -81,7 +81,7 @@ static ct_status describe(struct load *l, const ct_name *n, int32_t layer, const
     ct_name_format(n, ct_tensors_naming(l->t), layer, w->name);
     if (!m->backend->supports(w->dtype, w->use))
         return ct_fail(err, CT_EUNSUPPORTED, w->name,
-                       "backend %s cannot compute with '%s', which is %s: try another backend or "
+                       "expected a type that backend %s computes with for '%s', found %s: try another backend or "
                        "quantization",
                        m->backend->name, w->name, w->dtype->name);
     return CT_OK;

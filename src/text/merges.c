@@ -26,9 +26,10 @@ static ct_status pair_put(ct_vocab *v, const char *path, ct_str line, uint32_t r
                  .merged = ct_pieces_find(v, text, bytes),
                  .rank = rank};
     if (p.left < 0 || p.right < 0 || p.merged < 0)
-        return ct_fail(err, CT_EFORMAT, path,
-                       "tokenizer.ggml.merges[%u]: \"%.*s\" names a piece that is not among the tokens", rank,
-                       (int)(line.len < 60 ? line.len : 60), line.data);
+        return ct_fail(
+            err, CT_EFORMAT, path,
+            "tokenizer.ggml.merges[%u]: expected pieces, found \"%.*s\", of which one is not among the tokens", rank,
+            (int)(line.len < 60 ? line.len : 60), line.data);
     if (ct_pairs_find(v, p.left, p.right) != NULL)
         return CT_OK; /* said twice: the first counts */
     if (v->flags[p.merged] & (PIECE_CONTROL | PIECE_BYTE))
@@ -39,8 +40,10 @@ static ct_status pair_put(ct_vocab *v, const char *path, ct_str line, uint32_t r
         ++*probes;
     v->pairs[i] = p;
     if (*probes > VOCAB_MAX_PROBES(rank))
-        return ct_fail(err, CT_EFORMAT, path,
-                       "tokenizer.ggml.merges: the pieces of %u merges collide: they were made to", rank);
+        return ct_fail(
+            err, CT_EFORMAT, path,
+            "tokenizer.ggml.merges: expected pairs of all kinds, found that %u merges collide: they were made to",
+            rank);
     return CT_OK;
 }
 
@@ -49,8 +52,7 @@ ct_status ct_pairs_load(ct_vocab *v, const ct_tensors *t, const ct_kv_pair *merg
     const char *path = ct_tensors_path(t);
     if (merges == NULL || merges->type != CT_KV_ARRAY || merges->elem_type != CT_KV_STRING)
         return ct_fail(err, CT_EFORMAT, path,
-                       "tokenizer.ggml.merges: a \"gpt2\" tokenizer needs an array of strings here, found "
-                       "%s",
+                       "tokenizer.ggml.merges: expected an array of strings for a \"gpt2\" tokenizer, found %s",
                        merges ? "another type" : "nothing");
     if (merges->count > VOCAB_MAX_MERGES)
         return ct_fail(err, CT_EUNSUPPORTED, path, "tokenizer.ggml.merges: expected at most %u merges, found %llu",

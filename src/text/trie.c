@@ -38,8 +38,7 @@ static ct_status node_new(ct_trie *t, uint32_t *node, ct_error *err)
 {
     if (t->n_nodes == TRIE_MAX_NODES)
         return ct_fail(err, CT_EUNSUPPORTED, "vocabulary",
-                       "the control and user-defined tokens are too long: expected at "
-                       "most %u bytes of them in all",
+                       "expected at most %u bytes of control and user-defined tokens in all, found more",
                        TRIE_MAX_NODES);
     if (t->n_nodes == t->room) {
         uint32_t room = t->room ? t->room * 2 : TRIE_FIRST_EDGES / 2;

@@ -147,7 +147,7 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
     src->tokens = ct_tensors_kv(t, "tokenizer.ggml.tokens");
     if (src->tokens == NULL)
         return ct_fail(err, CT_EFORMAT, src->path,
-                       "tokenizer.ggml.tokens is missing though tokenizer.ggml.model is there");
+                       "expected tokenizer.ggml.tokens beside tokenizer.ggml.model, found none");
     uint64_t n = src->tokens->count;
     if ((st = check_array(src, src->tokens, "tokenizer.ggml.tokens", CT_KV_STRING, n, err)) != CT_OK)
         return st;
@@ -163,9 +163,10 @@ static ct_status source_open(struct source *src, const ct_tensors *t, ct_error *
     }
     src->scores = ct_tensors_kv(t, "tokenizer.ggml.scores");
     if (src->scores == NULL)
-        return ct_fail(err, CT_EFORMAT, src->path,
-                       "tokenizer.ggml.scores is missing: a \"llama\" tokenizer needs a score for every "
-                       "token; convert the model again");
+        return ct_fail(
+            err, CT_EFORMAT, src->path,
+            "tokenizer.ggml.scores: expected a score for every token of a \"llama\" tokenizer, found none; convert "
+            "the model again");
     return check_array(src, src->scores, "tokenizer.ggml.scores", CT_KV_F32, n, err);
 }
 
@@ -210,7 +211,8 @@ static ct_status table_fill(ct_vocab *v, const char *path, ct_error *err)
             probes += (slot - (uint32_t)hash[i % AHEAD]) & v->mask;
             if (probes > VOCAB_MAX_PROBES(id))
                 return ct_fail(err, CT_EFORMAT, path,
-                               "tokenizer.ggml.tokens: the texts of the first %d tokens collide: they were made to",
+                               "tokenizer.ggml.tokens: expected texts of all kinds, found that the first %d tokens "
+                               "collide: they were made to",
                                id);
         }
         if (i < v->n) {
@@ -229,7 +231,8 @@ static ct_status byte_put(ct_vocab *v, const struct source *src, int32_t id, int
                        "token %d is a byte by its type: expected a text like <0x0A>, found \"%.*s\"", id,
                        (int)(raw.len < 40 ? raw.len : 40), raw.data);
     if (v->byte_id[value] >= 0)
-        return ct_fail(err, CT_EFORMAT, src->path, "byte <0x%02X> is both token %d and token %d", (unsigned)value,
+        return ct_fail(err, CT_EFORMAT, src->path,
+                       "expected byte <0x%02X> once, found it as both token %d and token %d", (unsigned)value,
                        v->byte_id[value], id);
     v->byte_id[value] = id;
     return CT_OK;
@@ -383,8 +386,7 @@ static ct_status names_load(ct_vocab *v, const struct source *src, ct_error *err
         v->bos = ct_vocab_find(v, "<bos>", 5);
     if (v->bos < 0) /* without it Gemma writes nonsense, so a file that has none is not usable */
         return ct_fail(err, CT_EFORMAT, src->path,
-                       "the vocabulary names no beginning of a text: expected "
-                       "tokenizer.ggml.bos_token_id or a token <bos>");
+                       "expected tokenizer.ggml.bos_token_id or a token <bos>, found neither: texts have no beginning");
     ct_str chat = {"", 0};
     st = ct_kv_string(src->t, "tokenizer.chat_template", &chat, err);
     v->has_turns = chat.len > 0 && ct_vocab_find(v, "<start_of_turn>", 15) >= 0 &&
@@ -411,12 +413,10 @@ static ct_status fill(ct_vocab *v, const struct source *src, ct_error *err)
     for (unsigned b = 0; b < 256; b++)
         if (v->byte_id[b] < 0)
             return ct_fail(err, src->merges ? CT_EUNSUPPORTED : CT_EFORMAT, src->path,
-                           "the vocabulary lacks the byte piece <0x%02X>: "
-                           "expected all 256, as Gemma's has",
-                           b);
+                           "expected a piece for each of the 256 bytes, found none for <0x%02X>", b);
     if (src->merges && ct_pieces_find(v, " ", 1) < 0)
         return ct_fail(err, CT_EUNSUPPORTED, src->path,
-                       "a \"gpt2\" tokenizer without Gemma's pieces: expected a token U+2581");
+                       "expected Gemma's pieces in a \"gpt2\" tokenizer, found no token U+2581");
     if ((st = names_load(v, src, err)) != CT_OK)
         return st;
     for (int c = 0; c < 128; c++) {

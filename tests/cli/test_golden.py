@@ -279,7 +279,7 @@ def test_split(carat, name):
             if want is not None and found is not None:
                 for key in ("top", "nll"):
                     check(found[key] == want[key], f"{name} in {parts} parts: {key} is not that of the whole file")
-            for path, words in ((paths[1], "name the first part"), (paths[0], f"part {parts} beside it")):
+            for path, words in ((paths[1], "expected the first part"), (paths[0], f"part {parts} beside it")):
                 done = subprocess.run(
                     [carat, "logits", "-m", path, "--ids", ids], stdout=subprocess.PIPE, stderr=subprocess.PIPE
                 )

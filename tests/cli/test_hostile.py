@@ -39,6 +39,17 @@ def u64(v):
     return struct.pack("<Q", v)
 
 
+def with_key(name, kind, value):
+    """The fixture with one key more in front, and one of padding: the tensors' places are counted from a multiple of 32."""
+    def entry(name, kind, value):
+        return u64(len(name)) + name + u32(kind) + value
+
+    key = entry(name, kind, value)
+    key += entry(b"padding", 8, u64((5 - len(key)) % 32) + b" " * ((5 - len(key)) % 32))
+    assert len(key) % 32 == 0
+    return TINY[:16] + u64(struct.unpack("<Q", TINY[16:24])[0] + 1 + 1) + key + TINY[24:]
+
+
 KEY, SHAPE = 4, 4  # a key is followed by its type, a tensor's name by its number of dimensions
 ARRAY = KEY + 4  # ... and an array's element type
 
@@ -63,6 +74,17 @@ CASES = {
     "two tensors in one place": (patched(after(b"output_norm.weight") + SHAPE + 12, u64(32)), "overlap"),
     "a name twice": (TINY.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight", 1), "twice"),
     "a missing tensor": (TINY.replace(b"blk.1.attn_q.weight", b"blk.1.attn_z.weight", 1), "blk.1.attn_q.weight"),
+    "a key twice": (with_key(b"gemma3.block_count", 4, u32(7)), "twice"),
+    "length of a text": (patched(after(b"tokenizer.ggml.model") + KEY, u64(2 ** 63)), "claims"),
+    "truth of two": (with_key(b"tokenizer.ggml.flag", 7, b"\2"), "0 or 1"),
+    "alignment of three": (with_key(b"general.alignment", 4, u32(3)), "power of two"),
+    "alignment of gigabytes": (with_key(b"general.alignment", 4, u32(2 ** 31)), "tensor"),
+    "alignment as a text": (with_key(b"general.alignment", 8, u64(2) + b"32"), "general.alignment"),
+    "number of dimensions": (patched(after(b"token_embd.weight"), u32(2 ** 31)), "1 to 4 dimensions"),
+    "an encoder": (with_key(b"gemma3.attention.causal", 7, b"\0"), "encoder"),
+    "attention both ways": (with_key(b"gemma3.use_bidirectional_attention", 7, b"\1"), "encoder"),
+    "pooling": (with_key(b"gemma3.pooling_type", 4, u32(1)), "encoder"),
+    "a piece beyond the vocabulary": (with_key(b"tokenizer.ggml.eot_token_id", 4, u32(2 ** 31)), "below 661"),
     "a byte with a sign": (TINY.replace(b"<0x10>", b"<0x-1>", 1), "<0x-1>"),
     "a byte twice": (TINY.replace(b"<0x10>", b"<0x11>", 1), "<0x11>"),
 }
@@ -78,6 +100,8 @@ class Hostile(unittest.TestCase):
         self.assertEqual(r.returncode, 3, "%r: %d %s" % (args, r.returncode, text))
         self.assertTrue(text.startswith("carat: ") and text.count("\n") == 1, text)
         self.assertIn(words, text)
+        self.assertIn("expected", text)
+        self.assertIn("found", text)
         self.assertTrue(all(c >= " " for c in text[:-1]), text)
         self.assertEqual(r.stdout, b"")
 

@@ -46,7 +46,8 @@ static inline const uint8_t *guarded(const void *data, size_t n)
 static inline void assert_sentence(ct_status st, const ct_error *err)
 {
     assert_int_equal(err->code, st);
-    assert_true(strlen(err->text) > 20);
+    if (st != CT_ENOMEM && (strstr(err->text, "expected") == NULL || strstr(err->text, "found") == NULL))
+        fail_msg("it does not say what was expected and what was found: %s", err->text);
     for (const char *p = err->text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             fail_msg("a control character in: %s", err->text);
