@@ -112,6 +112,39 @@ typedef struct carat_memory { /* bytes: what opening the model and creating a se
 CARAT_API carat_status carat_inspection_memory(const carat_inspection *i, int32_t context, const char *kv,
                                                carat_memory *out, carat_error *err);
 
+/* ---- convert: any thread ---- */
+
+typedef struct carat_convert_options {
+    uint32_t size;
+    const char *
+        type; /* of a GGUF file: "q4_k_m", "q8_0", ... (llama.cpp's mixtures); of an MLX folder "mlx4", "mlx8"; of a Hugging
+                         Face folder, or of a GGUF file where the name ends in .gguf, "bf16", "f16", "f32" */
+    int32_t group;   /* of mlx types: weights per scale, 32, 64 or 128; 0: 64 */
+    int32_t threads; /* 0: the physical cores the process may use */
+    bool force;      /* replace a file that is there */
+} carat_convert_options;
+
+/* No type, everything else 0: a type must be set. */
+CARAT_API carat_convert_options carat_convert_options_default(void);
+
+typedef struct carat_conversion {
+    const char *format;         /* what was written: "GGUF", "Hugging Face", "MLX"; static */
+    size_t bytes_in, bytes_out; /* of the tensors that were read; of all files that were written */
+    size_t tensors, parameters; /* written; elements of the matrices among them */
+    double bits_per_weight;     /* of those matrices */
+    double seconds;
+    int32_t n_notes; /* what the user should know, a sentence each: borrowed from the struct itself */
+    char notes[8][240];
+} carat_conversion;
+
+/* Writes the model at `in` (whatever carat_model_open takes) to `out` with its matrices in another type, a few rows at a time: of a
+ * model of any size no more than some megabytes are in memory. `out` has another name until it is whole. *result is the caller's
+ * (nullable). EINVAL: no such type, or one that a file or folder of that name cannot have; EIO: `out` is there, is `in`, or cannot
+ * be written, also for want of room; ENUMERIC: NaN or infinity in a weight; EINTERRUPTED; of `in` the errors of carat_model_open.
+ * Whatever fails leaves nothing behind. */
+CARAT_API carat_status carat_convert(const char *in, const char *out, const carat_convert_options *opt,
+                                     const carat_job *job, carat_conversion *result, carat_error *err);
+
 /* ---- check: any thread ---- */
 
 typedef struct carat_check_result {

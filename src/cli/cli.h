@@ -59,6 +59,9 @@ typedef struct args {
     uint64_t seed;
     bool has_seed, raw, chat, stats, exact, deterministic, ignore_eos, no_bos, special, memory, quick;
     const char *file, *ids, *head, *system, *session, *base, *base_backend, *path;
+    const char *type; /* convert */
+    int32_t group;
+    bool force;
     strings stop, bias, output;
     int32_t top, chunks, repeats;
     ints pp, tg, depth, batch;
@@ -90,7 +93,8 @@ int cmd_detokenize(args *a);
 int cmd_logits(args *a);
 int cmd_chat(args *a);
 int cmd_describe(args *a);
-int cmd_later(args *a); /* convert, pull, tune, serve */
+int cmd_convert(args *a);
+int cmd_later(args *a); /* pull, tune, serve */
 
 /* ---- what commands share (common.c) ---- */
 

@@ -29,7 +29,11 @@ const command commands[] = {
      "Without -f the short text that carat ships is used.",
      C_EVAL, cmd_eval},
     {"inspect", "inspect [MODEL]", "what a file is, and the memory it needs", NULL, C_INSPECT, cmd_inspect},
-    {"convert", "convert IN OUT --type T", "between formats and types (not there yet)", NULL, C_CONVERT, cmd_later},
+    {"convert", "convert IN OUT --type T", "between formats and types",
+     "IN is any model that carat opens. OUT is a file or folder that is not there yet; its form follows from the type "
+     "and, for\n"
+     "bf16, f16 and f32, from its name: a GGUF file if it ends in .gguf, else a Hugging Face folder.",
+     C_CONVERT, cmd_convert},
     {"pull", "pull NAME", "fetch a model (not there yet)", NULL, C_PULL, cmd_later},
     {"check", "check [-b BACKEND]", "every kernel of every backend on this machine against the reference", NULL,
      C_CHECK, cmd_check},

@@ -24,7 +24,8 @@ const option options[] = {
      "what computes; default auto, the fastest that is there"},
     {"isa", 0, TEXT, "NAME", AT(isa), 0, 0, COMPUTE,
      "instruction set of the backend, for comparisons; default: the best of this machine"},
-    {"threads", 't', INT, "N", AT(threads), 1, 1024, COMPUTE | C_CHECK, "default: physical cores this process may use"},
+    {"threads", 't', INT, "N", AT(threads), 1, 1024, COMPUTE | C_CHECK | C_CONVERT,
+     "default: physical cores this process may use"},
     {"ctx", 'c', INT, "N", AT(context), 1, INT_TOP, C_RUN | C_CHAT | C_EVAL | C_INSPECT | C_SERVE,
      "context in tokens; default: what the model was trained for, memory permitting (eval: 512)"},
     {"kv", 0, TEXT, "TYPE[,TYPE]", AT(kv), 0, 0, COMPUTE | C_INSPECT,
@@ -83,6 +84,11 @@ const option options[] = {
      "less of everything: texts of 100 tokens, fewer shapes"},
     {"output", 'o', TEXTS, "FILE", AT(output), 0, 0, C_BENCH,
      "also write a report; its form by the suffix .json, .csv or .md; may be repeated"},
+    {"type", 0, TEXT, "TYPE", AT(type), 0, 0, C_CONVERT,
+     "q4_k_m, q8_0, ... (GGUF), mlx4, mlx8 (MLX), bf16, f16, f32 (a GGUF file by its name, else a Hugging Face "
+     "folder)"},
+    {"group", 0, INT, "N", AT(group), 32, 128, C_CONVERT, "weights per scale of mlx types: 32, 64 (default) or 128"},
+    {"force", 0, FLAG, NULL, AT(force), 0, 0, C_CONVERT, "replace OUT if it is a file that is there"},
     {"memory", 0, FLAG, NULL, AT(memory), 0, 0, C_INSPECT, "only the memory that a session needs"},
     {"json", 0, FLAG, NULL, AT(json), 0, 0, EVERY, "the result as one JSON document on stdout"},
     {"quiet", 'q', FLAG, NULL, AT(quiet), 0, 0, EVERY, "nothing on stderr but errors"},
@@ -96,7 +102,6 @@ const option options[] = {
     {"save", 0, LATER, "NAME", 0, 0, 0, C_BENCH, "use -o FILE.json to keep a record"},
     {"against", 0, LATER, "NAME", 0, 0, 0, C_BENCH, "records are not compared so far"},
     {"plan", 0, LATER, "SIZE", 0, 0, 0, C_BENCH, "measure synthetic:SIZE instead"},
-    {"type", 0, LATER, "TYPE", 0, 0, 0, C_CONVERT, "nothing is converted so far"},
     {NULL, 0, FLAG, NULL, 0, 0, 0, 0, NULL},
 };
 

@@ -85,7 +85,7 @@ class Front(Case):
             self.refused(2, [], "run", "x", option, value)
 
     def test_not_there_yet(self):
-        for name in "convert pull tune serve".split():
+        for name in "pull tune serve".split():
             self.refused(2, "not there yet", name)
         for args in (["--head", "screened"],):
             self.refused(2, "not there yet", "run", "x", *args)

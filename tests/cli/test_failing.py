@@ -146,6 +146,14 @@ class EveryCall(Failing):
         args = ["bench", "--tg", "2", "--repeats", "1", "-t", "1", "-o", "@/r.md", "-o", "@/r.json"]
         self.every("bench", args, ["write", "sync", "close", "rename", "map"], same=False, out=os.path.getsize)
 
+    def test_convert(self):
+        def sound(file):
+            return read(file)[:4] == b"GGUF" and os.path.getsize(file) > 2000000
+
+        args = ["convert", TINY, "@/out.gguf", "--type", "q8_0", "-t", "2", "--json"]
+        kinds = ["write", "sync", "close", "rename", "open", "alloc", "map", "thread"]
+        self.assertGreater(self.every("convert", args, kinds, same=False, out=sound), 30 / BRIEF)
+
     def test_short_and_interrupted(self):
         """Calls that do only a part, or are interrupted by a signal, are no failures at all."""
         args = ["run", "--raw", "-t", "1", "-n", "3", "--seed", "1", "-c", "128", "--session", path("short"), "-f", "-"]
