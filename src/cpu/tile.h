@@ -1,32 +1,32 @@
 /* Tiles: how the cpu backend packs a weight.
  *
- * A matrix [N,K] is cut into tiles of 16 output rows; a tile holds its 16 rows over all of K, so that one 512-bit vector holds
- * four neighbouring weights (one int8 dot product step) of each of 16 rows, and a matrix-vector product streams one tile after
- * the other. Packing only moves words of GGUF's blocks and bits of MLX's: a tile has the file's bits per weight, nothing is
+ * A matrix [N,K] is cut into tiles of 16 output rows; a tile holds its 16 rows over all of K, one 512-bit vector holds
+ * four neighbouring weights (one int8 dot product step) of each row, and a matrix-vector product streams tile after
+ * tile. Packing only moves words of GGUF's blocks and bits of MLX's: a tile has the file's bits per weight, nothing is
  * decoded.
- * There is one layout per type for every instruction set.
+ * One layout per type for all instruction sets.
  *
- * Notation: r row in the tile (0..15), g group of 32 columns, v quad of columns in the group (0..7), i column in the quad.
+ * Notation: r row in the tile (0..15), g group of 32 columns, v quad of columns in the group (0..7), i column of it.
  * "quad vector" = 64 bytes, byte r*4+i. "pairs of": one f16 scale per row and block, [2][16] scales of two blocks, one
  * cache line, then the quants of the two. So a tile is read in one direction, line by line: with all scales in front a Zen 4
- * core read 14 GB/s, with pairs 28 (its prefetcher follows one stream).
+ * core read 14 GB/s, with pairs 28.
  *
  *   q8_0    pairs of [K/32] x { quants [8 quad vectors], q ^ 0x80: unsigned, offset 128 }
  *   q4_0    pairs of [K/32] x { quants [4]: low nibbles quads 0..3, high nibbles quads 4..7 }; offset 8
- *   iq4_nl  as q4_0; a nibble stands for ct_iq4_values[nibble], offset 128
+ *   iq4_nl  as q4_0; a nibble stands for ct_iq4_values; offset 128
  *   q5_0    as q4_0, and before the 4 vectors of a group 8 x u64: bit r*4+i of word v is the fifth bit; offset 16
  *   q4_1    [K/32] x { scale f16 [16]; m f16 [16], the min is -m; quants [4] as q4_0 }
  *   q5_1    [K/32] x { scale f16 [16]; m f16 [16]; fifth bits 8 x u64; quants [4] as q5_0 }
  *   q2_k    [K/256] x { d f16 [16]; dmin f16 [16]; S, M nibbles u8 [16][16], one per 16 columns; quants [2][8]: bits 2t..2t+1 of
- *           vector v of half h: quad v of group 4h+t }
- *   q3_k    pairs of [K/256] x { S u8 [12][16] as in the block; third bits [8]: bit g of vector v; quants [2][8] as q2_k };
+ *           vector v of half h: group 4h+t }
+ *   q3_k    pairs of [K/256] x { S u8 [12][16] as in the block; third bits [8]: bit g; quants [2][8] as q2_k };
  *           offset 4
- *   q4_k    [K/256] x { d f16 [16]; dmin f16 [16]; S,M nibbles u8 [8][16], high bits u8 [4][16]; quants [4][8]: vector v of
+ *   q4_k    [K/256] x { d f16 [16]; dmin f16 [16]; S,M nibbles u8 [8][16], high u8 [4][16]; quants [4][8]: vector v of
  *           chunk c: low nibbles quad v of group 2c, high nibbles quad v of group 2c+1 }
- *   q5_k    as q4_k, and before the quants fifth bits [8]: bit g of vector v
+ *   q5_k    as q4_k, before the quants fifth bits [8]: bit g
  *   q6_k    pairs of [K/256] x { scales i8 [16][16]; halves of 128 columns [2] x { low bits [16 vectors]; high bits [8] } }
  *           group t of a half: nibble (t>>1) of low vector (t&1)*8+v, bits 2t..2t+1 of high vector v; offset 32
- *   iq4_xs  [K/256] x { d f16 [16]; S high bits u16 [16]; S low nibbles u8 [4][16]; quants [8][4] as iq4_nl }; offset 128
+ *   iq4_xs  [K/256] x { d f16 [16]; S high u16 [16]; S nibbles u8 [4][16]; quants [8][4] as iq4_nl }; offset 128
  *   mlx     [K/G] x { scales [16]; biases [16]; [G/32] x planes of a group's quants }; 2, 4 and 8 bits have one plane, 3 bits the
  *           third and the lower two, 5 the fifth and the lower four, 6 the lower four and the upper two. 8 bits [8], offset 128; 4 bits
  *           [4] as q4_0; 2 bits [2]: bits 2t..2t+1 of vector j: quad 2t+j; 1 bit: 8 x u64 as q5_0
