@@ -53,7 +53,7 @@ struct prepare {
     bool ints, bf16;
 };
 
-#define PREPARE_ROWS 16
+#define PREPARE_ROWS 4 /* so that eight sequences at once are work for two threads */
 
 static void prepare_task(void *arg, int32_t task, int32_t worker)
 {

@@ -1,11 +1,11 @@
-/* Ops that treat each row on its own: norms, RoPE, GeGLU, gather. Rows are cut into tasks of a fixed number of rows; one row
- * or two are not worth waking anybody. */
+/* Ops that treat each row on its own: norms, RoPE, GeGLU, gather. Rows are cut into tasks of a fixed number of rows; a few
+ * rows are not worth waking anybody, eight are. */
 #include <math.h>
 #include <string.h>
 
 #include "cpu/cpu.h"
 
-#define ROWS_PER_TASK 8
+#define ROWS_PER_TASK 4
 
 enum row_op {
     OP_RMSNORM,
