@@ -19,6 +19,15 @@
 #define RMS_LIMIT 1.3
 #define RMS_OUTPUTS 256
 
+/* Affine types of MLX share a kernel per number of bits, whatever their groups and scales, and what differs between these is where
+ * the quants come from: groups of 64 with bf16 scales are checked in full (of a quick check 4 bits alone), the others by a few
+ * cases each, which prove where their scales and quants lie. */
+static bool is_variant(const ct_check *t, const ct_dtype_info *type)
+{
+    ct_mlx m;
+    return ct_mlx_of(type, &m) && (m.group != 64 || m.scales != CT_BF16 || (t->quick && m.bits != 4));
+}
+
 struct shape {
     int32_t m, n, n_prompt, cols;
     const ct_dtype_info *type[CT_LINEAR_MAX];
@@ -75,7 +84,7 @@ void ct_check_embed(ct_check *t)
         ct_check_line_begin(t, "embed", type->name);
         int32_t unit = type->block_elems > GROUP ? type->block_elems : GROUP;
         const int32_t rows[] = {1, 15, 16, 17, 40, 100};
-        for (const int32_t *n = ct_check_counts(t); *n && t->status == CT_OK; n++)
+        for (const int32_t *n = ct_check_counts(t); !is_variant(t, type) && *n && t->status == CT_OK; n++)
             embed_case(t, type, *n, rows[ct_check_draw(t, 6)], unit * (int32_t)(1 + ct_check_draw(t, 5)));
         embed_case(t, type, 3, 40, 2560);
         ct_check_line_end(t);
@@ -264,9 +273,27 @@ static struct shape shape_of(ct_check *t, const ct_dtype_info *type, int32_t n)
     return s;
 }
 
+/* Decode and prompt rows, dots and panels, threads and neighbours. */
+static void linear_variant(ct_check *t, const ct_dtype_info *type)
+{
+    static const int32_t counts[] = {1, 5, 13, 21};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct shape s = shape_of(t, type, counts[i]);
+        s.n_prompt = i == 0 ? 0 : counts[i] / 2;
+        s.cols = i == 2 ? 640 : s.cols;
+        s.fill = i == 2 ? CT_FILL_OUTLIERS : CT_FILL_NORMAL;
+        s.invariance = i > 1;
+        linear_case(t, &s);
+    }
+}
+
 static void linear_type(ct_check *t, const ct_dtype_info *type)
 {
     int32_t k = type->block_elems == 256 ? 768 : 640;
+    if (is_variant(t, type)) {
+        linear_variant(t, type);
+        return;
+    }
     for (const int32_t *n = ct_check_counts(t); *n; n++) {
         struct shape s = shape_of(t, type, *n);
         s.invariance = *n == 13 || *n == 17 || *n == 33;
@@ -339,7 +366,7 @@ static void linear_mixed(ct_check *t, const ct_dtype_info *const *types, int32_t
 
 void ct_check_linear(ct_check *t)
 {
-    const ct_dtype_info *type, *taken[32];
+    const ct_dtype_info *type, *taken[32]; /* some MLX types among them */
     int32_t count = 0;
     for (size_t i = 0; (type = ct_dtype_at(i)) != NULL && t->status == CT_OK; i++) {
         if (!t->b->supports(type, CT_WEIGHT_MATRIX)) {
@@ -445,8 +472,8 @@ void ct_check_linear_geglu(ct_check *t)
 {
     const ct_dtype_info *type;
     for (size_t i = 0; (type = ct_dtype_at(i)) != NULL && t->status == CT_OK; i++) {
-        if (!t->b->supports(type, CT_WEIGHT_MATRIX))
-            continue; /* linear has said so */
+        if (!t->b->supports(type, CT_WEIGHT_MATRIX) || is_variant(t, type))
+            continue; /* linear has said so, or has checked the kernel's other types */
         ct_check_line_begin(t, "linear_geglu", type->name);
         for (const int32_t *n = ct_check_counts(t); *n; n++) {
             struct shape s = shape_of(t, type, *n);

@@ -34,20 +34,21 @@ INLINE __m512i int_sum(int from, int quads, const struct group *q, const int8_t 
  * prefetcher loses the thread at the many loads of activations between two groups. One core, q8_0 on a Zen 4 that reads 15-19
  * GB/s at that minute: 8 GB/s without, 7-11 into the first-level cache (its few miss buffers fill up), 14-16 like this. */
 #define AHEAD 8192
-INLINE void prefetch(const uint8_t *tile, int32_t g, int bytes)
+INLINE void prefetch(const uint8_t *tile, int32_t g, size_t bytes, int lines)
 {
-    const char *p = (const char *)tile + (size_t)g * (size_t)bytes + AHEAD;
-    UNROLL for (int v = 0; v < (bytes + 63) / 64; v++) _mm_prefetch(p + v * 64, _MM_HINT_T1);
+    const char *p = (const char *)tile + (size_t)g * bytes + AHEAD;
+    UNROLL for (int v = 0; v < lines; v++) _mm_prefetch(p + v * 64, _MM_HINT_T1);
 }
 
 /* One group times n rows, added to acc[n]. */
-INLINE void dot_group(load_fn *load, int bytes, int halves, bool has_min, int n, bool exact, int32_t g,
-                      const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, __m512 *acc)
+INLINE void dot_group(load_fn *load, size_t bytes, int lines, int halves, bool has_min, int n, bool exact, int32_t g,
+                      const struct tile_type *tt, const uint8_t *tile, const struct acts *a, const struct init *init,
+                      int32_t row, __m512 *acc)
 {
     struct group q;
-    load(tile, a->cols, g, &q);
+    load(tile, tt, g, &q);
     if (a->ahead)
-        prefetch(tile, g, bytes);
+        prefetch(tile, g, bytes, lines);
     UNROLL for (int t = 0; t < n; t++)
     {
         size_t r = (size_t)(row + t), at = r * (size_t)a->groups + (size_t)g;
@@ -69,61 +70,72 @@ INLINE void dot_group(load_fn *load, int bytes, int halves, bool has_min, int n,
 }
 
 /* `per` groups to a round of the loop: 4 for types in super-blocks, whose loaders then know their shifts. */
-INLINE void dot_int(load_fn *load, int bytes, int per, int halves, bool has_min, int n, bool exact, const uint8_t *tile,
-                    const struct acts *a, const struct init *init, int32_t row, float *out)
+INLINE void dot_int(load_fn *load, size_t bytes, int lines, int per, int halves, bool has_min, int n, bool exact,
+                    const struct tile_type *tt, const uint8_t *tile, const struct acts *a, const struct init *init,
+                    int32_t row, float *out)
 {
     __m512 acc[DOT_ROWS];
     UNROLL for (int t = 0; t < n; t++) acc[t] = _mm512_setzero_ps();
     for (int32_t g = 0; g < a->groups; g += per)
-        UNROLL for (int u = 0; u < per; u++) dot_group(load, bytes, halves, has_min, n, exact,
-                                                       per == 1 ? g : (g & ~(per - 1)) + u, tile, a, init, row, acc);
+        UNROLL for (int u = 0; u < per; u++)
+            dot_group(load, bytes, lines, halves, has_min, n, exact, per == 1 ? g : (g & ~(per - 1)) + u, tt, tile, a,
+                      init, row, acc);
     UNROLL for (int t = 0; t < n; t++) _mm512_storeu_ps(out + t * TILE, acc[t]);
 }
 
 /* The compiler makes one body per number of rows and planes. */
-#define DOT_BODY(name, bytes, per, halves, has_min, n, exact)                             \
-    dot_int(load_##name, bytes, per, halves, has_min, n, exact, tile, a, init, row, out); \
+#define DOT_BODY(name, bytes, lines, per, halves, has_min, n, exact)                                 \
+    dot_int(load_##name, bytes, lines, per, halves, has_min, n, exact, tt, tile, a, init, row, out); \
     break
-#define DOT_INT(name, bytes, per, halves, has_min)                                                                   \
-    static void dot_##name##_avx512(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                                    int32_t n, bool exact, float *out)                                               \
-    {                                                                                                                \
-        switch (n * 2 + exact) {                                                                                     \
-        case 2: DOT_BODY(name, bytes, per, halves, has_min, 1, false);                                               \
-        case 3: DOT_BODY(name, bytes, per, halves, has_min, 1, true);                                                \
-        case 4: DOT_BODY(name, bytes, per, halves, has_min, 2, false);                                               \
-        case 5: DOT_BODY(name, bytes, per, halves, has_min, 2, true);                                                \
-        case 6: DOT_BODY(name, bytes, per, halves, has_min, 3, false);                                               \
-        case 7: DOT_BODY(name, bytes, per, halves, has_min, 3, true);                                                \
-        case 8: DOT_BODY(name, bytes, per, halves, has_min, 4, false);                                               \
-        default: DOT_BODY(name, bytes, per, halves, has_min, 4, true);                                               \
-        }                                                                                                            \
-    }                                                                                                                \
-    static void unpack_##name##_avx512(const uint8_t *tile, int32_t cols, struct panel *p)                           \
-    {                                                                                                                \
-        for (int32_t g = 0; g < cols / 32; g++) {                                                                    \
-            struct group q;                                                                                          \
-            load_##name(tile, cols, g, &q);                                                                          \
-            prefetch(tile, g, bytes);                                                                                \
-            UNROLL for (int v = 0; v < 8; v++) _mm512_store_si512(p->q + (size_t)g * 512 + v * 64, q.w[v]);          \
-            UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->scale + (g * halves + h) * TILE, q.s[h]);     \
-            if (has_min) {                                                                                           \
-                UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->min + (g * halves + h) * TILE, q.m[h]);   \
-            }                                                                                                        \
-        }                                                                                                            \
+#define DOT_INT(name, bytes, lines, per, halves, has_min)                                                              \
+    static void dot_##name##_avx512(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,             \
+                                    const struct init *init, int32_t row, int32_t n, bool exact, float *out)           \
+    {                                                                                                                  \
+        switch (n * 2 + exact) {                                                                                       \
+        case 2: DOT_BODY(name, bytes, lines, per, halves, has_min, 1, false);                                          \
+        case 3: DOT_BODY(name, bytes, lines, per, halves, has_min, 1, true);                                           \
+        case 4: DOT_BODY(name, bytes, lines, per, halves, has_min, 2, false);                                          \
+        case 5: DOT_BODY(name, bytes, lines, per, halves, has_min, 2, true);                                           \
+        case 6: DOT_BODY(name, bytes, lines, per, halves, has_min, 3, false);                                          \
+        case 7: DOT_BODY(name, bytes, lines, per, halves, has_min, 3, true);                                           \
+        case 8: DOT_BODY(name, bytes, lines, per, halves, has_min, 4, false);                                          \
+        default: DOT_BODY(name, bytes, lines, per, halves, has_min, 4, true);                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void unpack_##name##_avx512(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p) \
+    {                                                                                                                  \
+        for (int32_t g = 0; g < cols / 32; g++) {                                                                      \
+            struct group q;                                                                                            \
+            load_##name(tile, tt, g, &q);                                                                              \
+            prefetch(tile, g, bytes, lines);                                                                           \
+            UNROLL for (int v = 0; v < 8; v++) _mm512_store_si512(p->q + (size_t)g * 512 + v * 64, q.w[v]);            \
+            UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->scale + (g * halves + h) * TILE, q.s[h]);       \
+            if (has_min) {                                                                                             \
+                UNROLL for (int h = 0; h < halves; h++) _mm512_store_ps(p->min + (g * halves + h) * TILE, q.m[h]);     \
+            }                                                                                                          \
+        }                                                                                                              \
     }
-DOT_INT(q8_0, 544, 1, 1, false)
-DOT_INT(q4_0, 288, 1, 1, false)
-DOT_INT(q4_1, 320, 1, 1, true)
-DOT_INT(q5_0, 352, 1, 1, false)
-DOT_INT(q5_1, 384, 1, 1, true)
-DOT_INT(q2_k, 168, 1, 2, true)
-DOT_INT(q3_k, 220, 1, 2, false)
-DOT_INT(q4_k, 288, 4, 1, true)
-DOT_INT(q5_k, 352, 4, 1, true)
-DOT_INT(q6_k, 420, 4, 2, false)
-DOT_INT(iq4_nl, 288, 1, 1, false)
-DOT_INT(iq4_xs, 272, 1, 1, false)
+DOT_INT(q8_0, 544, 9, 1, 1, false)
+DOT_INT(q4_0, 288, 5, 1, 1, false)
+DOT_INT(q4_1, 320, 5, 1, 1, true)
+DOT_INT(q5_0, 352, 6, 1, 1, false)
+DOT_INT(q5_1, 384, 6, 1, 1, true)
+DOT_INT(q2_k, 168, 3, 1, 2, true)
+DOT_INT(q3_k, 220, 4, 1, 2, false)
+DOT_INT(q4_k, 288, 5, 4, 1, true)
+DOT_INT(q5_k, 352, 6, 4, 1, true)
+DOT_INT(q6_k, 420, 7, 4, 2, false)
+DOT_INT(iq4_nl, 288, 5, 1, 1, false)
+DOT_INT(iq4_xs, 272, 5, 1, 1, false)
+/* A line more than the quants take: that of the scales. */
+#define DOT_MLX(name, bits) DOT_INT(name, mlx_group_bytes(&tt->mlx), bits + 1, 1, 1, true)
+DOT_MLX(mlx2, 2)
+DOT_MLX(mlx3, 3)
+DOT_MLX(mlx4, 4)
+DOT_MLX(mlx5, 5)
+DOT_MLX(mlx6, 6)
+DOT_MLX(mlx8, 8)
+DOT_INT(mxfp4, mlx_group_bytes(&tt->mlx), 5, 1, 1, false)
 
 /* ---- activations ---- */
 
@@ -186,6 +198,13 @@ void ct_cpu_linear_avx512(struct kernels *k)
     SET(CT_Q6_K, q6_k)
     SET(CT_IQ4_NL, iq4_nl)
     SET(CT_IQ4_XS, iq4_xs)
+    SET(KERNEL_MLX + 2, mlx2)
+    SET(KERNEL_MLX + 3, mlx3)
+    SET(KERNEL_MLX + 4, mlx4)
+    SET(KERNEL_MLX + 5, mlx5)
+    SET(KERNEL_MLX + 6, mlx6)
+    SET(KERNEL_MLX + 8, mlx8)
+    SET(KERNEL_MXFP4, mxfp4)
 #undef SET
     ct_cpu_gemm_avx512(k);
     ct_cpu_float_avx512(k);

@@ -98,29 +98,12 @@ static void dot_int_c(const struct tile_type *tt, const uint8_t *tile, const str
         }
 }
 
-#define DOT_INT(name, type)                                                                                     \
-    static void dot_##name##_c(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                               int32_t n, bool exact, float *out)                                               \
-    {                                                                                                           \
-        dot_int_c(ct_tile_type(type), tile, a, init, row, n, exact, out);                                       \
-    }
-DOT_INT(q8_0, CT_Q8_0)
-DOT_INT(q4_0, CT_Q4_0)
-DOT_INT(q4_1, CT_Q4_1)
-DOT_INT(q5_0, CT_Q5_0)
-DOT_INT(q5_1, CT_Q5_1)
-DOT_INT(q2_k, CT_Q2_K)
-DOT_INT(q3_k, CT_Q3_K)
-DOT_INT(q4_k, CT_Q4_K)
-DOT_INT(q5_k, CT_Q5_K)
-DOT_INT(q6_k, CT_Q6_K)
-DOT_INT(iq4_nl, CT_IQ4_NL)
-DOT_INT(iq4_xs, CT_IQ4_XS)
-
 /* Float weights: f32 sums of four independent chains, folded in one order. bf16 activations on the prompt path. */
-static void dot_float(ct_dtype type, const uint8_t *tile, const struct acts *a, int32_t row, int32_t n, bool exact,
-                      float *out)
+static void dot_float_c(const struct tile_type *tt, const uint8_t *tile, const struct acts *a, const struct init *init,
+                        int32_t row, int32_t n, bool exact, float *out)
 {
+    const ct_dtype type = tt->type;
+    (void)init;
     for (int32_t t = 0; t < n; t++)
         for (int32_t r = 0; r < TILE; r++) {
             float s[4] = {0, 0, 0, 0};
@@ -145,34 +128,11 @@ static void dot_float(ct_dtype type, const uint8_t *tile, const struct acts *a, 
         }
 }
 
-#define DOT_FLOAT(name, type)                                                                                   \
-    static void dot_##name##_c(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                               int32_t n, bool exact, float *out)                                               \
-    {                                                                                                           \
-        (void)init;                                                                                             \
-        dot_float(type, tile, a, row, n, exact, out);                                                           \
-    }
-DOT_FLOAT(bf16, CT_BF16)
-DOT_FLOAT(f16, CT_F16)
-DOT_FLOAT(f32, CT_F32)
-
 void ct_cpu_linear_c(struct kernels *k)
 {
     k->quantize = quantize_c;
     k->split_bf16 = split_bf16_c;
-    k->dot[CT_Q8_0] = dot_q8_0_c;
-    k->dot[CT_Q4_0] = dot_q4_0_c;
-    k->dot[CT_Q4_1] = dot_q4_1_c;
-    k->dot[CT_Q5_0] = dot_q5_0_c;
-    k->dot[CT_Q5_1] = dot_q5_1_c;
-    k->dot[CT_Q2_K] = dot_q2_k_c;
-    k->dot[CT_Q3_K] = dot_q3_k_c;
-    k->dot[CT_Q4_K] = dot_q4_k_c;
-    k->dot[CT_Q5_K] = dot_q5_k_c;
-    k->dot[CT_Q6_K] = dot_q6_k_c;
-    k->dot[CT_IQ4_NL] = dot_iq4_nl_c;
-    k->dot[CT_IQ4_XS] = dot_iq4_xs_c;
-    k->dot[CT_BF16] = dot_bf16_c;
-    k->dot[CT_F16] = dot_f16_c;
-    k->dot[CT_F32] = dot_f32_c;
+    for (int32_t i = 0; i < N_KERNELS; i++)
+        k->dot[i] = dot_int_c;
+    k->dot[CT_BF16] = k->dot[CT_F16] = k->dot[CT_F32] = dot_float_c;
 }

@@ -9,16 +9,16 @@
 #include "cpu/load_vec.h"
 
 /* Parts from..from+parts-1 of a tile times n rows. */
-INLINE void dot_parts(load_fn *load, int bytes, int halves, bool has_min, bool wide, int n, bool exact, int from,
-                      int parts, const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row,
-                      float *out)
+INLINE void dot_parts(load_fn *load, size_t bytes, int lines, int halves, bool has_min, bool wide, int n, bool exact,
+                      int from, int parts, const struct tile_type *tt, const uint8_t *tile, const struct acts *a,
+                      const struct init *init, int32_t row, float *out)
 {
     vf acc[PARTS][DOT_ROWS];
     UNROLL for (int p = 0; p < parts; p++) { UNROLL for (int t = 0; t < n; t++) acc[p][t] = vf_set(0); }
     for (int32_t g = 0; g < a->groups; g++) {
         struct xgroup x[DOT_ROWS];
         if (a->ahead && from == 0)
-            prefetch(tile, g, bytes);
+            prefetch(tile, g, bytes, lines);
         UNROLL for (int t = 0; t < n; t++)
         {
             size_t at = (size_t)(row + t) * (size_t)a->cols + (size_t)g * 32;
@@ -28,7 +28,7 @@ INLINE void dot_parts(load_fn *load, int bytes, int halves, bool has_min, bool w
         {
             struct group q;
             struct wquads w[2];
-            load(tile, a->cols, g, from + p, &q);
+            load(tile, tt, g, from + p, &q);
             UNROLL for (int s = 0; s < 2; s++) wquads_make(&w[s], q.w + 4 * s, wide, exact);
             UNROLL for (int t = 0; t < n; t++)
             {
@@ -57,38 +57,47 @@ INLINE void dot_parts(load_fn *load, int bytes, int halves, bool has_min, bool w
 }
 
 /* All parts at once where the registers hold the sums of n rows, else part by part: the second one reads from the cache. */
-INLINE void dot_int(load_fn *load, int bytes, int halves, bool has_min, bool wide, int n, bool exact,
-                    const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, float *out)
+INLINE void dot_int(load_fn *load, size_t bytes, int lines, int halves, bool has_min, bool wide, int n, bool exact,
+                    const struct tile_type *tt, const uint8_t *tile, const struct acts *a, const struct init *init,
+                    int32_t row, float *out)
 {
     if (n <= FEW_ROWS)
-        dot_parts(load, bytes, halves, has_min, wide, n, exact, 0, PARTS, tile, a, init, row, out);
+        dot_parts(load, bytes, lines, halves, has_min, wide, n, exact, 0, PARTS, tt, tile, a, init, row, out);
     else
         for (int from = 0; from < PARTS; from += VECS)
-            dot_parts(load, bytes, halves, has_min, wide, n, exact, from, VECS < PARTS ? VECS : PARTS, tile, a, init,
-                      row, out);
+            dot_parts(load, bytes, lines, halves, has_min, wide, n, exact, from, VECS < PARTS ? VECS : PARTS, tt, tile,
+                      a, init, row, out);
 }
 
 /* The compiler makes one body per number of rows and planes. */
-#define DOT_INT(type, name, bytes, halves, has_min, wide)                                                           \
-    static void KERNEL(dot_##name)(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                                   int32_t n, bool exact, float *out)                                               \
-    {                                                                                                               \
-        switch (n * 2 + exact) {                                                                                    \
-        case 2: dot_int(load_##name, bytes, halves, has_min, wide, 1, false, tile, a, init, row, out); break;       \
-        case 3: dot_int(load_##name, bytes, halves, has_min, wide, 1, true, tile, a, init, row, out); break;        \
-        case 4: dot_int(load_##name, bytes, halves, has_min, wide, 2, false, tile, a, init, row, out); break;       \
-        case 5: dot_int(load_##name, bytes, halves, has_min, wide, 2, true, tile, a, init, row, out); break;        \
-        case 6: dot_int(load_##name, bytes, halves, has_min, wide, 3, false, tile, a, init, row, out); break;       \
-        case 7: dot_int(load_##name, bytes, halves, has_min, wide, 3, true, tile, a, init, row, out); break;        \
-        case 8: dot_int(load_##name, bytes, halves, has_min, wide, 4, false, tile, a, init, row, out); break;       \
-        default: dot_int(load_##name, bytes, halves, has_min, wide, 4, true, tile, a, init, row, out); break;       \
-        }                                                                                                           \
+#define DOT_INT(type, name, bytes, lines, halves, has_min, wide)                                                  \
+    static void KERNEL(dot_##name)(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,         \
+                                   const struct init *init, int32_t row, int32_t n, bool exact, float *out)       \
+    {                                                                                                             \
+        switch (n * 2 + exact) {                                                                                  \
+        case 2: dot_int(load_##name, bytes, lines, halves, has_min, wide, 1, false, tt, tile, a, init, row, out); \
+            break;                                                                                                \
+        case 3: dot_int(load_##name, bytes, lines, halves, has_min, wide, 1, true, tt, tile, a, init, row, out);  \
+            break;                                                                                                \
+        case 4: dot_int(load_##name, bytes, lines, halves, has_min, wide, 2, false, tt, tile, a, init, row, out); \
+            break;                                                                                                \
+        case 5: dot_int(load_##name, bytes, lines, halves, has_min, wide, 2, true, tt, tile, a, init, row, out);  \
+            break;                                                                                                \
+        case 6: dot_int(load_##name, bytes, lines, halves, has_min, wide, 3, false, tt, tile, a, init, row, out); \
+            break;                                                                                                \
+        case 7: dot_int(load_##name, bytes, lines, halves, has_min, wide, 3, true, tt, tile, a, init, row, out);  \
+            break;                                                                                                \
+        case 8: dot_int(load_##name, bytes, lines, halves, has_min, wide, 4, false, tt, tile, a, init, row, out); \
+            break;                                                                                                \
+        default: dot_int(load_##name, bytes, lines, halves, has_min, wide, 4, true, tt, tile, a, init, row, out); \
+            break;                                                                                                \
+        }                                                                                                         \
     }
 INT_TYPES(DOT_INT)
 
 static void fill_dot(struct kernels *k)
 {
-#define SET_DOT(type, name, bytes, halves, has_min, wide) k->dot[type] = KERNEL(dot_##name);
+#define SET_DOT(type, name, bytes, lines, halves, has_min, wide) k->dot[type] = KERNEL(dot_##name);
     INT_TYPES(SET_DOT)
 }
 

@@ -68,9 +68,10 @@ INLINE void mul_f32(int m, int n, bool half, const uint8_t *const tile[2], const
     }
 }
 
-static void dot_bf16_avx512(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, int32_t n,
-                            bool exact, float *out)
+static void dot_bf16_avx512(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,
+                            const struct init *init, int32_t row, int32_t n, bool exact, float *out)
 {
+    (void)tt;
     (void)init;
     const uint8_t *const p[2] = {tile, tile};
     switch (n * 2 + exact) {
@@ -85,38 +86,42 @@ static void dot_bf16_avx512(const uint8_t *tile, const struct acts *a, const str
     }
 }
 
-#define DOT_F32(name, half)                                                                                          \
-    static void dot_##name##_avx512(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                                    int32_t n, bool exact, float *out)                                               \
-    {                                                                                                                \
-        (void)init;                                                                                                  \
-        (void)exact;                                                                                                 \
-        const uint8_t *const p[2] = {tile, tile};                                                                    \
-        switch (n) {                                                                                                 \
-        case 1: mul_f32(1, 1, half, p, a, row, out); break;                                                          \
-        case 2: mul_f32(1, 2, half, p, a, row, out); break;                                                          \
-        case 3: mul_f32(1, 3, half, p, a, row, out); break;                                                          \
-        default: mul_f32(1, 4, half, p, a, row, out); break;                                                         \
-        }                                                                                                            \
+#define DOT_F32(name, half)                                                                                  \
+    static void dot_##name##_avx512(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,   \
+                                    const struct init *init, int32_t row, int32_t n, bool exact, float *out) \
+    {                                                                                                        \
+        (void)tt;                                                                                            \
+        (void)init;                                                                                          \
+        (void)exact;                                                                                         \
+        const uint8_t *const p[2] = {tile, tile};                                                            \
+        switch (n) {                                                                                         \
+        case 1: mul_f32(1, 1, half, p, a, row, out); break;                                                  \
+        case 2: mul_f32(1, 2, half, p, a, row, out); break;                                                  \
+        case 3: mul_f32(1, 3, half, p, a, row, out); break;                                                  \
+        default: mul_f32(1, 4, half, p, a, row, out); break;                                                 \
+        }                                                                                                    \
     }
 DOT_F32(f16, true)
 DOT_F32(f32, false)
 
-static void unpack_bf16_avx512(const uint8_t *tile, int32_t cols, struct panel *p)
+static void unpack_bf16_avx512(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p)
 {
+    (void)tt;
     (void)cols;
     p->tile = tile;
 }
 
-static void unpack_f16_avx512(const uint8_t *tile, int32_t cols, struct panel *p)
+static void unpack_f16_avx512(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p)
 {
+    (void)tt;
     p->tile = p->q;
     for (int32_t k = 0; k < cols; k++)
         _mm512_storeu_ps((float *)(void *)(p->q + (size_t)k * 64), f16x16(tile + (size_t)k * 32));
 }
 
-static void unpack_f32_avx512(const uint8_t *tile, int32_t cols, struct panel *p)
+static void unpack_f32_avx512(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p)
 {
+    (void)tt;
     (void)cols;
     p->tile = tile;
 }
@@ -125,6 +130,7 @@ static void gemm_bf16_avx512(const struct tile_type *tt, const struct panel *a, 
                              const struct acts *x, const struct init *init, int32_t row, int32_t n, bool exact,
                              float *out)
 {
+    (void)tt;
     (void)tt;
     (void)init;
     const uint8_t *const p[2] = {a->tile, b ? b->tile : a->tile};
@@ -148,6 +154,7 @@ static void gemm_f32_avx512(const struct tile_type *tt, const struct panel *a, c
                             const struct acts *x, const struct init *init, int32_t row, int32_t n, bool exact,
                             float *out)
 {
+    (void)tt;
     (void)tt;
     (void)init;
     (void)exact;

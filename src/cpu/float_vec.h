@@ -65,18 +65,19 @@ INLINE void gemm_floats(int type, int n, const uint8_t *const p[2], const struct
         mul_vectors(type, first, VECS, n, p, a, row, out);
 }
 
-#define DOT_FLOAT(name, type)                                                                                       \
-    static void KERNEL(dot_##name)(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, \
-                                   int32_t n, bool exact, float *out)                                               \
-    {                                                                                                               \
-        (void)init;                                                                                                 \
-        (void)exact;                                                                                                \
-        switch (n) {                                                                                                \
-        case 1: dot_floats(type, 1, tile, a, row, out); break;                                                      \
-        case 2: dot_floats(type, 2, tile, a, row, out); break;                                                      \
-        case 3: dot_floats(type, 3, tile, a, row, out); break;                                                      \
-        default: dot_floats(type, 4, tile, a, row, out); break;                                                     \
-        }                                                                                                           \
+#define DOT_FLOAT(name, type)                                                                               \
+    static void KERNEL(dot_##name)(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,   \
+                                   const struct init *init, int32_t row, int32_t n, bool exact, float *out) \
+    {                                                                                                       \
+        (void)tt;                                                                                           \
+        (void)init;                                                                                         \
+        (void)exact;                                                                                        \
+        switch (n) {                                                                                        \
+        case 1: dot_floats(type, 1, tile, a, row, out); break;                                              \
+        case 2: dot_floats(type, 2, tile, a, row, out); break;                                              \
+        case 3: dot_floats(type, 3, tile, a, row, out); break;                                              \
+        default: dot_floats(type, 4, tile, a, row, out); break;                                             \
+        }                                                                                                   \
     }
 DOT_FLOAT(bf16, CT_BF16)
 DOT_FLOAT(f16, CT_F16)
@@ -104,14 +105,16 @@ GEMM_FLOAT(bf16, CT_BF16)
 GEMM_FLOAT(f32, CT_F32)
 
 /* bf16 and f32 serve as they are packed; f16 is converted once for all rows. */
-static void KERNEL(unpack_packed)(const uint8_t *tile, int32_t cols, struct panel *p)
+static void KERNEL(unpack_packed)(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p)
 {
+    (void)tt;
     (void)cols;
     p->tile = tile;
 }
 
-static void KERNEL(unpack_f16)(const uint8_t *tile, int32_t cols, struct panel *p)
+static void KERNEL(unpack_f16)(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p)
 {
+    (void)tt;
     p->tile = p->q;
     for (size_t i = 0; i < (size_t)cols * TILE; i += LANES)
         vf_store(p->q + i * 4, vf_f16(tile + i * 2));

@@ -17,7 +17,6 @@
 
 #define DOT_ROWS 4  /* rows that a dot kernel takes at once, straight from the packed tile */
 #define GEMM_ROWS 6 /* rows of a block against two unpacked panels: 2 x 6 int + 2 x 6 float sums fit 32 registers */
-#define CT_TYPES 32 /* kernels are indexed by ct_dtype */
 
 /* Activation rows in the forms that weights want; filled once per linear call. groups = cols / 32. */
 struct acts {
@@ -72,11 +71,11 @@ struct kernels {
                      float *scaled_sum);
     void (*split_bf16)(const float *x, int32_t cols, uint16_t *hi, uint16_t *lo);
 
-    /* out[n][16] = rows row..row+n-1 (n <= DOT_ROWS, all exact or all not) times the tile's 16 rows. */
-    void (*dot[CT_TYPES])(const uint8_t *tile, const struct acts *a, const struct init *init, int32_t row, int32_t n,
-                          bool exact, float *out);
+    /* Both by tile_type.kernel. out[n][16] = rows row..row+n-1 (n <= DOT_ROWS, all exact or all not) times the tile's 16 rows. */
+    void (*dot[N_KERNELS])(const struct tile_type *tt, const uint8_t *tile, const struct acts *a,
+                           const struct init *init, int32_t row, int32_t n, bool exact, float *out);
     /* NULL where an instruction set has no use for panels: then dot serves any number of rows. */
-    void (*unpack[CT_TYPES])(const uint8_t *tile, int32_t cols, struct panel *p);
+    void (*unpack[N_KERNELS])(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p);
     /* out[2][n][16] for n <= GEMM_ROWS rows and one (b NULL) or two panels. */
     void (*gemm[3])(const struct tile_type *tt, const struct panel *a, const struct panel *b, const struct acts *x,
                     const struct init *init, int32_t row, int32_t n, bool exact, float *out);

@@ -107,9 +107,9 @@ static void dot_rows(const struct job *j, int32_t i, int32_t tile, int32_t from,
     _Alignas(64) float out[DOT_ROWS * TILE], up[DOT_ROWS * TILE];
     for (int32_t row = from; row < to; row += DOT_ROWS) {
         int32_t n = to - row < DOT_ROWS ? to - row : DOT_ROWS;
-        k->dot[tt->type](tile_at(j->w[i], tt, tile), &j->a, &j->init[i], row, n, exact, out);
+        k->dot[tt->kernel](tt, tile_at(j->w[i], tt, tile), &j->a, &j->init[i], row, n, exact, out);
         if (j->geglu) {
-            k->dot[tt_up->type](tile_at(j->w[1], tt_up, tile), &j->a, &j->init[1], row, n, exact, up);
+            k->dot[tt_up->kernel](tt_up, tile_at(j->w[1], tt_up, tile), &j->a, &j->init[1], row, n, exact, up);
             k->geglu(out, out, up, n * TILE);
         }
         for (int32_t t = 0; t < n; t++)
@@ -162,7 +162,7 @@ static void linear_task(void *arg, int32_t task, int32_t worker)
     int32_t tiles = tile_count(w), from = (task - j->first_task[i]) * j->per_task[i];
     int32_t to = from + j->per_task[i] < tiles ? from + j->per_task[i] : tiles;
     int32_t prompts = j->a.n_prompt, exacts = j->a.n - prompts;
-    bool can = j->k->unpack[j->tt[i]->type] && (!j->geglu || j->k->unpack[j->tt[1]->type]);
+    bool can = j->k->unpack[j->tt[i]->kernel] && (!j->geglu || j->k->unpack[j->tt[1]->kernel]);
     bool panel_prompt = can && prompts > DOT_MAX, panel_exact = can && exacts > DOT_MAX;
     if (!panel_prompt || !panel_exact)
         for (int32_t tile = from; tile < to; tile++) {
@@ -179,11 +179,11 @@ static void linear_task(void *arg, int32_t task, int32_t worker)
     panel_init(&p[1], mem + j->panel_bytes, w->cols);
     for (int32_t tile = from; tile < to; tile += j->geglu ? 1 : 2) {
         bool second = j->geglu || tile + 1 < to;
-        j->k->unpack[j->tt[i]->type](tile_at(w, j->tt[i], tile), w->cols, &p[0]);
+        j->k->unpack[j->tt[i]->kernel](j->tt[i], tile_at(w, j->tt[i], tile), w->cols, &p[0]);
         if (j->geglu)
-            j->k->unpack[j->tt[1]->type](tile_at(j->w[1], j->tt[1], tile), w->cols, &p[1]);
+            j->k->unpack[j->tt[1]->kernel](j->tt[1], tile_at(j->w[1], j->tt[1], tile), w->cols, &p[1]);
         else if (second)
-            j->k->unpack[j->tt[i]->type](tile_at(w, j->tt[i], tile + 1), w->cols, &p[1]);
+            j->k->unpack[j->tt[i]->kernel](j->tt[i], tile_at(w, j->tt[i], tile + 1), w->cols, &p[1]);
         if (panel_prompt)
             panel_rows(j, i, tile, second, p, 0, prompts, false);
         if (panel_exact)
@@ -205,7 +205,7 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
                        .x = ct_view_row(x, 0),
                        .stride = x.stride};
     bool ints = false, bf16 = false, half_mins = false;
-    a->ahead = n > 1 || w[0]->rows < LONG_STREAM || w[0]->dtype->block_elems > 32;
+    a->ahead = n > 1 || w[0]->rows < LONG_STREAM || w[0]->dtype->block_elems == 256;
     for (int32_t i = 0; i < m; i++) {
         j.tt[i] = ct_tile_type(w[i]->dtype->type);
         ints = ints || j.tt[i]->kind == TILE_INT;

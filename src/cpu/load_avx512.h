@@ -12,11 +12,11 @@ struct group {
 };
 
 /* Where a loader asks which of its super-block's groups g is, dot_avx512.c has unrolled its loop so that the answer is known. */
-typedef void load_fn(const uint8_t *tile, int32_t cols, int32_t g, struct group *o);
+typedef void load_fn(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o);
 
-INLINE void load_q8_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q8_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *q = tile + unit_quants(g, Q8_0_GROUP);
     UNROLL for (int v = 0; v < 8; v++) o->w[v] = load64(q + v * 64);
     o->s[0] = f16x16(tile + unit_scales(g, Q8_0_GROUP));
@@ -33,9 +33,9 @@ INLINE void nibbles(const uint8_t *p, __m512i w[8])
     }
 }
 
-INLINE void load_q4_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q4_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     nibbles(tile + unit_quants(g, Q4_0_GROUP), o->w);
     o->s[0] = f16x16(tile + unit_scales(g, Q4_0_GROUP));
 }
@@ -48,9 +48,9 @@ INLINE void look_up(__m512i w[8])
     UNROLL for (int v = 0; v < 8; v++) w[v] = _mm512_shuffle_epi8(table, w[v]);
 }
 
-INLINE void load_iq4_nl(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_iq4_nl(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    load_q4_0(tile, cols, g, o);
+    load_q4_0(tile, tt, g, o);
     look_up(o->w);
 }
 
@@ -67,27 +67,27 @@ INLINE void fives(const uint8_t *p, __m512i w[8])
     }
 }
 
-INLINE void load_q5_0(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q5_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     fives(tile + unit_quants(g, Q5_0_GROUP), o->w);
     o->s[0] = f16x16(tile + unit_scales(g, Q5_0_GROUP));
 }
 
 INLINE __m512 minus_f16x16(const uint8_t *p) { return _mm512_sub_ps(_mm512_setzero_ps(), f16x16(p)); }
 
-INLINE void load_q4_1(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q4_1(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *p = tile + (size_t)g * Q4_1_GROUP;
     nibbles(p + 64, o->w);
     o->s[0] = f16x16(p);
     o->m[0] = minus_f16x16(p + 32);
 }
 
-INLINE void load_q5_1(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q5_1(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *p = tile + (size_t)g * Q5_1_GROUP;
     fives(p + 64, o->w);
     o->s[0] = f16x16(p);
@@ -119,9 +119,9 @@ INLINE void add_bits(const uint8_t *p, int32_t g, int value, __m512i w[8])
         w[v] = _mm512_mask_add_epi8(w[v], _mm512_test_epi8_mask(load64(p + v * 64), bit), w[v], high);
 }
 
-INLINE void load_q2_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q2_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q2_K_SUPER;
     crumbs(super + 320, g & 7, o->w);
     __m512 d = f16x16(super), dmin = f16x16(super + 32);
@@ -133,9 +133,9 @@ INLINE void load_q2_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
     }
 }
 
-INLINE void load_q3_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q3_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + unit_quants(g >> 3, Q3_K_SUPER);
     crumbs(super + 704, g & 7, o->w);
     add_bits(super + 192, g & 7, 4, o->w);
@@ -173,26 +173,26 @@ INLINE void one_of_pair(const uint8_t *p, int32_t j, __m512i w[8])
     }
 }
 
-INLINE void load_q4_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q4_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q4_K_SUPER;
     one_of_pair(super + 256, g & 7, o->w);
     scale_min(super, g & 7, o);
 }
 
-INLINE void load_q5_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q5_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q5_K_SUPER;
     one_of_pair(super + 768, g & 7, o->w);
     add_bits(super + 256, g & 7, 16, o->w);
     scale_min(super, g & 7, o);
 }
 
-INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_q6_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + unit_quants(g >> 3, Q6_K_SUPER);
     int32_t t = g & 3;
     const uint8_t *low = super + 256 + ((g & 7) >> 2) * Q6_K_HALF, *high = low + 1024;
@@ -217,9 +217,9 @@ INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, struct group
     }
 }
 
-INLINE void load_iq4_xs(const uint8_t *tile, int32_t cols, int32_t g, struct group *o)
+INLINE void load_iq4_xs(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * IQ4_XS_SUPER;
     int32_t j = g & 7;
     nibbles(super + 128 + j * 256, o->w);
@@ -227,6 +227,86 @@ INLINE void load_iq4_xs(const uint8_t *tile, int32_t cols, int32_t g, struct gro
     __m512i lo = _mm512_srl_epi32(u8x16(super + 64 + (j >> 1) * 16), _mm_cvtsi32_si128(4 * (j & 1)));
     __m512i hi = _mm512_srl_epi32(u16x16(super + 32), _mm_cvtsi32_si128(2 * j));
     o->s[0] = six_bits(f16x16(super), lo, hi);
+}
+
+/* ---- MLX's types: any bits, groups and scales ---- */
+
+INLINE __m512 scales_mlx(const struct tile_type *tt, const uint8_t *p)
+{
+    return tt->mlx.scales == MLX_BF16  ? _mm512_castsi512_ps(_mm512_slli_epi32(u16x16(p), 16))
+           : tt->mlx.scales == MLX_F16 ? f16x16(p)
+                                       : _mm512_loadu_ps(p);
+}
+
+/* Two bits of each quad from two vectors, at bits `to` and to + 1. */
+INLINE void two_bits(const uint8_t *p, int to, __m512i w[8])
+{
+    const __m512i mask = _mm512_set1_epi8((char)(3 << to));
+    UNROLL for (int j = 0; j < 2; j++)
+    {
+        __m512i x = load64(p + j * 64);
+        UNROLL for (int t = 0; t < 4; t++)
+        {
+            __m512i y = 2 * t > to ? _mm512_srl_epi16(x, _mm_cvtsi32_si128(2 * t - to))
+                                   : _mm512_sll_epi16(x, _mm_cvtsi32_si128(to - 2 * t));
+            w[2 * t + j] = _mm512_and_si512(y, mask);
+        }
+    }
+}
+
+INLINE void one_bit(const uint8_t *p, int to, __m512i w[8])
+{
+    const __m512i bit = _mm512_set1_epi8((char)(1 << to));
+    UNROLL for (int v = 0; v < 8; v++)
+    {
+        uint64_t bits;
+        memcpy(&bits, p + v * 8, 8);
+        w[v] = _mm512_mask_add_epi8(w[v], _cvtu64_mask64(bits), w[v], bit);
+    }
+}
+
+INLINE void quants_mlx(int bits, const uint8_t *p, __m512i w[8])
+{
+    if (bits == 2 || bits == 3)
+        two_bits(bits == 3 ? p + 64 : p, 0, w);
+    else if (bits == 8)
+        UNROLL for (int v = 0; v < 8; v++) w[v] = load64(p + v * 64);
+    else
+        nibbles(bits == 5 ? p + 64 : p, w);
+    if (bits == 3 || bits == 5)
+        one_bit(p, bits - 1, w);
+    if (bits == 6) {
+        __m512i high[8];
+        two_bits(p + 256, 4, high);
+        UNROLL for (int v = 0; v < 8; v++) w[v] = _mm512_or_si512(w[v], high[v]);
+    }
+}
+
+/* value = scale q + bias; of 8 bits scale (q - 128) - min, min = -bias - 128 scale, the product of which is exact. */
+#define LOAD_MLX(bits)                                                                                      \
+    INLINE void load_mlx##bits(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o) \
+    {                                                                                                       \
+        const uint8_t *p = tile + mlx_scales_at(&tt->mlx, g);                                               \
+        quants_mlx(bits, tile + mlx_quants_at(&tt->mlx, g), o->w);                                          \
+        o->s[0] = scales_mlx(tt, p);                                                                        \
+        o->m[0] = _mm512_sub_ps(_mm512_setzero_ps(), scales_mlx(tt, p + tt->mlx.line / 2));                 \
+        if (bits == 8)                                                                                      \
+            o->m[0] = _mm512_fnmadd_ps(_mm512_set1_ps(128), o->s[0], o->m[0]);                              \
+    }
+LOAD_MLX(2)
+LOAD_MLX(3)
+LOAD_MLX(4)
+LOAD_MLX(5)
+LOAD_MLX(6)
+LOAD_MLX(8)
+
+INLINE void load_mxfp4(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
+{
+    const __m512i table = _mm512_broadcast_i32x4(bytes16(mxfp4_quants));
+    nibbles(tile + mlx_quants_at(&tt->mlx, g), o->w);
+    UNROLL for (int v = 0; v < 8; v++) o->w[v] = _mm512_shuffle_epi8(table, o->w[v]);
+    __m512i exponent = u8x16(tile + mlx_scales_at(&tt->mlx, g) + (g & 3) * TILE);
+    o->s[0] = _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
 
 #endif

@@ -11,14 +11,14 @@ struct group {
     vf s[2], m[2];
 };
 
-typedef void load_fn(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o);
+typedef void load_fn(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o);
 
 INLINE vi quad(const uint8_t *vectors, int v, int part) { return vi_load(vectors + v * 64 + part * PART_BYTES); }
 INLINE vf scales_f16(const uint8_t *scales, int part) { return vf_f16(scales + part * LANES * 2); }
 
-INLINE void load_q8_0(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q8_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *q = tile + unit_quants(g, Q8_0_GROUP);
     UNROLL for (int v = 0; v < 8; v++) o->w[v] = quad(q, v, part);
     o->s[0] = scales_f16(tile + unit_scales(g, Q8_0_GROUP), part);
@@ -34,9 +34,9 @@ INLINE void nibbles(const uint8_t *p, int part, vi w[8])
     }
 }
 
-INLINE void load_q4_0(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q4_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     nibbles(tile + unit_quants(g, Q4_0_GROUP), part, o->w);
     o->s[0] = scales_f16(tile + unit_scales(g, Q4_0_GROUP), part);
 }
@@ -47,9 +47,9 @@ INLINE void look_up(vi w[8])
     UNROLL for (int v = 0; v < 8; v++) w[v] = vi_xor(vi_look_up(ct_iq4_values, w[v]), vi_set8(-128));
 }
 
-INLINE void load_iq4_nl(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_iq4_nl(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    load_q4_0(tile, cols, g, part, o);
+    load_q4_0(tile, tt, g, part, o);
     look_up(o->w);
 }
 
@@ -60,25 +60,25 @@ INLINE void fives(const uint8_t *p, int part, vi w[8])
     UNROLL for (int v = 0; v < 8; v++) w[v] = vi_or(w[v], vi_and(vi_bits(p + v * 8, part), vi_set8(16)));
 }
 
-INLINE void load_q5_0(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q5_0(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     fives(tile + unit_quants(g, Q5_0_GROUP), part, o->w);
     o->s[0] = scales_f16(tile + unit_scales(g, Q5_0_GROUP), part);
 }
 
-INLINE void load_q4_1(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q4_1(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *p = tile + (size_t)g * Q4_1_GROUP;
     nibbles(p + 64, part, o->w);
     o->s[0] = scales_f16(p, part);
     o->m[0] = vf_set(0) - scales_f16(p + 32, part);
 }
 
-INLINE void load_q5_1(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q5_1(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *p = tile + (size_t)g * Q5_1_GROUP;
     fives(p + 64, part, o->w);
     o->s[0] = scales_f16(p, part);
@@ -106,9 +106,9 @@ INLINE void add_bits(const uint8_t *p, int32_t g, int part, int8_t value, vi w[8
     UNROLL for (int v = 0; v < 8; v++) w[v] = vi_or(w[v], vi_and(vi_test8(quad(p, v, part), bit), vi_set8(value)));
 }
 
-INLINE void load_q2_k(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q2_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q2_K_SUPER;
     crumbs(super + 320, g & 7, part, o->w);
     vf d = scales_f16(super, part), dmin = scales_f16(super + 32, part);
@@ -120,9 +120,9 @@ INLINE void load_q2_k(const uint8_t *tile, int32_t cols, int32_t g, int part, st
     }
 }
 
-INLINE void load_q3_k(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q3_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + unit_quants(g >> 3, Q3_K_SUPER);
     crumbs(super + 704, g & 7, part, o->w);
     add_bits(super + 192, g & 7, part, 4, o->w);
@@ -155,26 +155,26 @@ INLINE void one_of_pair(const uint8_t *p, int32_t j, int part, vi w[8])
     UNROLL for (int v = 0; v < 8; v++) w[v] = vi_and(vi_shr16(quad(p, v, part), 4 * (j & 1)), vi_set8(15));
 }
 
-INLINE void load_q4_k(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q4_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q4_K_SUPER;
     one_of_pair(super + 256, g & 7, part, o->w);
     scale_min(super, g & 7, part, o);
 }
 
-INLINE void load_q5_k(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q5_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * Q5_K_SUPER;
     one_of_pair(super + 768, g & 7, part, o->w);
     add_bits(super + 256, g & 7, part, 16, o->w);
     scale_min(super, g & 7, part, o);
 }
 
-INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_q6_k(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + unit_quants(g >> 3, Q6_K_SUPER);
     int32_t t = g & 3, shift = 4 * (t >> 1);
     const uint8_t *low = super + 256 + ((g & 7) >> 2) * Q6_K_HALF, *high = low + 1024;
@@ -191,9 +191,9 @@ INLINE void load_q6_k(const uint8_t *tile, int32_t cols, int32_t g, int part, st
     UNROLL for (int h = 0; h < 2; h++) o->s[h] = d * vf_from_int(vi_s8(super + ((g & 7) * 2 + h) * 16 + part * LANES));
 }
 
-INLINE void load_iq4_xs(const uint8_t *tile, int32_t cols, int32_t g, int part, struct group *o)
+INLINE void load_iq4_xs(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
-    (void)cols;
+    (void)tt;
     const uint8_t *super = tile + (size_t)(g >> 3) * IQ4_XS_SUPER;
     int32_t j = g & 7;
     nibbles(super + 128 + j * 256, part, o->w);
@@ -203,29 +203,107 @@ INLINE void load_iq4_xs(const uint8_t *tile, int32_t cols, int32_t g, int part, 
     o->s[0] = six_bits(scales_f16(super, part), lo, hi);
 }
 
-/* Every integer type: X(type, name, bytes of a group with its scales, halves, has a min, wide). Wide ones have an offset of 128
- * and use all eight bits; the rest stay below 64. */
-#define INT_TYPES(X)                          \
-    X(CT_Q8_0, q8_0, 544, 1, false, true)     \
-    X(CT_Q4_0, q4_0, 288, 1, false, false)    \
-    X(CT_Q4_1, q4_1, 320, 1, true, false)     \
-    X(CT_Q5_0, q5_0, 352, 1, false, false)    \
-    X(CT_Q5_1, q5_1, 384, 1, true, false)     \
-    X(CT_Q2_K, q2_k, 168, 2, true, false)     \
-    X(CT_Q3_K, q3_k, 220, 2, false, false)    \
-    X(CT_Q4_K, q4_k, 288, 1, true, false)     \
-    X(CT_Q5_K, q5_k, 352, 1, true, false)     \
-    X(CT_Q6_K, q6_k, 420, 2, false, false)    \
-    X(CT_IQ4_NL, iq4_nl, 288, 1, false, true) \
-    X(CT_IQ4_XS, iq4_xs, 272, 1, false, true)
+/* ---- MLX's types: any bits, groups and scales ---- */
+
+INLINE vf scales_mlx(const struct tile_type *tt, const uint8_t *p, int part)
+{
+    return tt->mlx.scales == MLX_BF16  ? vf_bf16_first(vi_u16(p + part * LANES * 2))
+           : tt->mlx.scales == MLX_F16 ? scales_f16(p, part)
+                                       : vf_load(p + part * LANES * 4);
+}
+
+/* Two bits of each quad from two vectors, at bits `to` and to + 1. */
+INLINE void two_bits(const uint8_t *p, int part, int to, vi w[8])
+{
+    UNROLL for (int j = 0; j < 2; j++)
+    {
+        vi x = quad(p, j, part);
+        UNROLL for (int t = 0; t < 4; t++)
+        {
+            vi y = 2 * t > to ? vi_shr16(x, 2 * t - to) : vi_shl16(x, to - 2 * t);
+            w[2 * t + j] = vi_and(y, vi_set8((int8_t)(3 << to)));
+        }
+    }
+}
+
+INLINE void one_bit(const uint8_t *p, int part, int to, vi w[8])
+{
+    UNROLL for (int v = 0; v < 8; v++) w[v] = vi_or(w[v], vi_and(vi_bits(p + v * 8, part), vi_set8((int8_t)(1 << to))));
+}
+
+INLINE void quants_mlx(int bits, const uint8_t *p, int part, vi w[8])
+{
+    if (bits == 2 || bits == 3)
+        two_bits(bits == 3 ? p + 64 : p, part, 0, w);
+    else if (bits == 8)
+        UNROLL for (int v = 0; v < 8; v++) w[v] = quad(p, v, part);
+    else
+        nibbles(bits == 5 ? p + 64 : p, part, w);
+    if (bits == 3 || bits == 5)
+        one_bit(p, part, bits - 1, w);
+    if (bits == 6) {
+        vi high[8];
+        two_bits(p + 256, part, 4, high);
+        UNROLL for (int v = 0; v < 8; v++) w[v] = vi_or(w[v], high[v]);
+    }
+}
+
+/* value = scale q + bias; of 8 bits scale (q - 128) - min, min = -bias - 128 scale, the product of which is exact. */
+#define LOAD_MLX(bits)                                                                                                \
+    INLINE void load_mlx##bits(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o) \
+    {                                                                                                                 \
+        const uint8_t *p = tile + mlx_scales_at(&tt->mlx, g);                                                         \
+        quants_mlx(bits, tile + mlx_quants_at(&tt->mlx, g), part, o->w);                                              \
+        o->s[0] = scales_mlx(tt, p, part);                                                                            \
+        o->m[0] = vf_set(0) - scales_mlx(tt, p + tt->mlx.line / 2, part);                                             \
+        if (bits == 8)                                                                                                \
+            o->m[0] = vf_fnma(vf_set(128), o->s[0], o->m[0]);                                                         \
+    }
+LOAD_MLX(2)
+LOAD_MLX(3)
+LOAD_MLX(4)
+LOAD_MLX(5)
+LOAD_MLX(6)
+LOAD_MLX(8)
+
+INLINE void load_mxfp4(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
+{
+    nibbles(tile + mlx_quants_at(&tt->mlx, g), part, o->w);
+    UNROLL for (int v = 0; v < 8; v++) o->w[v] = vi_look_up(mxfp4_quants, o->w[v]);
+    const uint8_t *p = tile + mlx_scales_at(&tt->mlx, g) + (g & 3) * TILE;
+    o->s[0] = vf_of_bits(vi_shl32i(vi_u8(p + part * LANES), 23));
+}
+
+/* Every integer type: X(kernel, name, bytes of a group with its scales, lines that they lie in, halves, has a min, wide). Wide ones
+ * have an offset of 128 and use all eight bits; the rest stay below 64. */
+#define INT_TYPES(X)                                                      \
+    X(CT_Q8_0, q8_0, 544, 9, 1, false, true)                              \
+    X(CT_Q4_0, q4_0, 288, 5, 1, false, false)                             \
+    X(CT_Q4_1, q4_1, 320, 5, 1, true, false)                              \
+    X(CT_Q5_0, q5_0, 352, 6, 1, false, false)                             \
+    X(CT_Q5_1, q5_1, 384, 6, 1, true, false)                              \
+    X(CT_Q2_K, q2_k, 168, 3, 2, true, false)                              \
+    X(CT_Q3_K, q3_k, 220, 4, 2, false, false)                             \
+    X(CT_Q4_K, q4_k, 288, 5, 1, true, false)                              \
+    X(CT_Q5_K, q5_k, 352, 6, 1, true, false)                              \
+    X(CT_Q6_K, q6_k, 420, 7, 2, false, false)                             \
+    X(CT_IQ4_NL, iq4_nl, 288, 5, 1, false, true)                          \
+    X(CT_IQ4_XS, iq4_xs, 272, 5, 1, false, true)                          \
+    X(KERNEL_MLX + 2, mlx2, mlx_group_bytes(&tt->mlx), 3, 1, true, false) \
+    X(KERNEL_MLX + 3, mlx3, mlx_group_bytes(&tt->mlx), 4, 1, true, false) \
+    X(KERNEL_MLX + 4, mlx4, mlx_group_bytes(&tt->mlx), 5, 1, true, false) \
+    X(KERNEL_MLX + 5, mlx5, mlx_group_bytes(&tt->mlx), 6, 1, true, false) \
+    X(KERNEL_MLX + 6, mlx6, mlx_group_bytes(&tt->mlx), 7, 1, true, false) \
+    X(KERNEL_MLX + 8, mlx8, mlx_group_bytes(&tt->mlx), 9, 1, true, true)  \
+    X(KERNEL_MXFP4, mxfp4, mlx_group_bytes(&tt->mlx), 5, 1, false, false)
 
 /* Asks for the bytes that a stream of groups (bytes each) will want AHEAD later, into the second-level cache: the hardware's
  * prefetcher loses the thread at the many loads of activations between two groups. */
 #define AHEAD 8192
-INLINE void prefetch(const uint8_t *tile, int32_t g, int bytes)
+INLINE void prefetch(const uint8_t *tile, int32_t g, size_t bytes, int lines)
 {
-    const uint8_t *p = tile + (size_t)g * (size_t)bytes + AHEAD;
-    UNROLL for (int v = 0; v < (bytes + 63) / 64; v++) __builtin_prefetch(p + v * 64, 0, 2);
+    const uint8_t *p = tile + (size_t)g * bytes + AHEAD;
+    UNROLL for (int v = 0; v < lines; v++) __builtin_prefetch(p + v * 64, 0, 2);
 }
 
 /* What a sum of products starts from: -offset * sum of the activations, where weights stay unsigned. */

@@ -484,21 +484,21 @@ static bool pack_f32(uint8_t *tile, const uint8_t *src, size_t row_bytes, int32_
 }
 
 static const struct tile_type types[] = {
-    {CT_Q8_0, TILE_INT, 128, 1, false, bytes_q8_0, pack_q8_0, lane_q8_0},
-    {CT_Q4_0, TILE_INT, 8, 1, false, bytes_q4_0, pack_q4_0, lane_q4_0},
-    {CT_Q4_1, TILE_INT, 0, 1, true, bytes_q4_1, pack_q4_1, lane_q4_1},
-    {CT_Q5_0, TILE_INT, 16, 1, false, bytes_q5_0, pack_q5_0, lane_q5_0},
-    {CT_Q5_1, TILE_INT, 0, 1, true, bytes_q5_1, pack_q5_1, lane_q5_1},
-    {CT_Q2_K, TILE_INT, 0, 2, true, bytes_q2_k, pack_q2_k, lane_q2_k},
-    {CT_Q3_K, TILE_INT, 4, 2, false, bytes_q3_k, pack_q3_k, lane_q3_k},
-    {CT_Q4_K, TILE_INT, 0, 1, true, bytes_q4_k, pack_q4_k, lane_q4_k},
-    {CT_Q5_K, TILE_INT, 0, 1, true, bytes_q5_k, pack_q5_k, lane_q5_k},
-    {CT_Q6_K, TILE_INT, 32, 2, false, bytes_q6_k, pack_q6_k, lane_q6_k},
-    {CT_IQ4_NL, TILE_INT, 128, 1, false, bytes_q4_0, pack_q4_0, lane_iq4_nl},
-    {CT_IQ4_XS, TILE_INT, 128, 1, false, bytes_iq4_xs, pack_iq4_xs, lane_iq4_xs},
-    {CT_BF16, TILE_BF16, 0, 1, false, bytes_bf16, pack_bf16, NULL},
-    {CT_F16, TILE_F32, 0, 1, false, bytes_f16, pack_f16, NULL},
-    {CT_F32, TILE_F32, 0, 1, false, bytes_f32, pack_f32, NULL},
+    {CT_Q8_0, CT_Q8_0, TILE_INT, 128, 1, false, bytes_q8_0, pack_q8_0, lane_q8_0, {0}},
+    {CT_Q4_0, CT_Q4_0, TILE_INT, 8, 1, false, bytes_q4_0, pack_q4_0, lane_q4_0, {0}},
+    {CT_Q4_1, CT_Q4_1, TILE_INT, 0, 1, true, bytes_q4_1, pack_q4_1, lane_q4_1, {0}},
+    {CT_Q5_0, CT_Q5_0, TILE_INT, 16, 1, false, bytes_q5_0, pack_q5_0, lane_q5_0, {0}},
+    {CT_Q5_1, CT_Q5_1, TILE_INT, 0, 1, true, bytes_q5_1, pack_q5_1, lane_q5_1, {0}},
+    {CT_Q2_K, CT_Q2_K, TILE_INT, 0, 2, true, bytes_q2_k, pack_q2_k, lane_q2_k, {0}},
+    {CT_Q3_K, CT_Q3_K, TILE_INT, 4, 2, false, bytes_q3_k, pack_q3_k, lane_q3_k, {0}},
+    {CT_Q4_K, CT_Q4_K, TILE_INT, 0, 1, true, bytes_q4_k, pack_q4_k, lane_q4_k, {0}},
+    {CT_Q5_K, CT_Q5_K, TILE_INT, 0, 1, true, bytes_q5_k, pack_q5_k, lane_q5_k, {0}},
+    {CT_Q6_K, CT_Q6_K, TILE_INT, 32, 2, false, bytes_q6_k, pack_q6_k, lane_q6_k, {0}},
+    {CT_IQ4_NL, CT_IQ4_NL, TILE_INT, 128, 1, false, bytes_q4_0, pack_q4_0, lane_iq4_nl, {0}},
+    {CT_IQ4_XS, CT_IQ4_XS, TILE_INT, 128, 1, false, bytes_iq4_xs, pack_iq4_xs, lane_iq4_xs, {0}},
+    {CT_BF16, CT_BF16, TILE_BF16, 0, 1, false, bytes_bf16, pack_bf16, NULL, {0}},
+    {CT_F16, CT_F16, TILE_F32, 0, 1, false, bytes_f16, pack_f16, NULL, {0}},
+    {CT_F32, CT_F32, TILE_F32, 0, 1, false, bytes_f32, pack_f32, NULL, {0}},
 };
 
 const struct tile_type *ct_tile_type(ct_dtype type)
@@ -506,7 +506,7 @@ const struct tile_type *ct_tile_type(ct_dtype type)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (types[i].type == type)
             return &types[i];
-    return NULL;
+    return ct_tile_mlx(type);
 }
 
 void ct_tile_row(const struct tile_type *tt, const uint8_t *tile, int32_t cols, int32_t r, float *out)

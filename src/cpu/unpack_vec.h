@@ -5,28 +5,28 @@
 
 #include "cpu/load_vec.h"
 
-#define UNPACK_INT(type, name, bytes, halves, has_min, wide)                              \
-    static void KERNEL(unpack_##name)(const uint8_t *tile, int32_t cols, struct panel *p) \
-    {                                                                                     \
-        for (int32_t g = 0; g < cols / 32; g++) {                                         \
-            prefetch(tile, g, bytes);                                                     \
-            UNROLL for (int part = 0; part < PARTS; part++)                               \
-            {                                                                             \
-                struct group q;                                                           \
-                load_##name(tile, cols, g, part, &q);                                     \
-                panel_store(p->q + (size_t)g * 512, part, q.w, wide);                     \
-                UNROLL for (int h = 0; h < halves; h++)                                   \
-                    vf_store(p->scale + (g * halves + h) * TILE + part * LANES, q.s[h]);  \
-                UNROLL for (int h = 0; has_min && h < halves; h++)                        \
-                    vf_store(p->min + (g * halves + h) * TILE + part * LANES, q.m[h]);    \
-            }                                                                             \
-        }                                                                                 \
+#define UNPACK_INT(type, name, bytes, lines, halves, has_min, wide)                                                   \
+    static void KERNEL(unpack_##name)(const struct tile_type *tt, const uint8_t *tile, int32_t cols, struct panel *p) \
+    {                                                                                                                 \
+        for (int32_t g = 0; g < cols / 32; g++) {                                                                     \
+            prefetch(tile, g, bytes, lines);                                                                          \
+            UNROLL for (int part = 0; part < PARTS; part++)                                                           \
+            {                                                                                                         \
+                struct group q;                                                                                       \
+                load_##name(tile, tt, g, part, &q);                                                                   \
+                panel_store(p->q + (size_t)g * 512, part, q.w, wide);                                                 \
+                UNROLL for (int h = 0; h < halves; h++)                                                               \
+                    vf_store(p->scale + (g * halves + h) * TILE + part * LANES, q.s[h]);                              \
+                UNROLL for (int h = 0; has_min && h < halves; h++)                                                    \
+                    vf_store(p->min + (g * halves + h) * TILE + part * LANES, q.m[h]);                                \
+            }                                                                                                         \
+        }                                                                                                             \
     }
 INT_TYPES(UNPACK_INT)
 
 static void fill_unpack(struct kernels *k)
 {
-#define SET_UNPACK(type, name, bytes, halves, has_min, wide) k->unpack[type] = KERNEL(unpack_##name);
+#define SET_UNPACK(type, name, bytes, lines, halves, has_min, wide) k->unpack[type] = KERNEL(unpack_##name);
     INT_TYPES(SET_UNPACK)
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "formats/json.h"
+#include "formats/mlx.h"
 
 /* ---- the index ----------------------------------------------------------------------------------------------------- */
 
@@ -302,6 +303,22 @@ static ct_status read_shards(struct st_list *list, ct_tensors *t, const struct c
     return st;
 }
 
+static ct_status push_mlx(ct_tensors *t, struct st_list *list, const struct hf_config *c,
+                          const struct checkpoint_text *text, ct_error *err)
+{
+    struct mlx_config how = {.n_modules = 0};
+    ct_status st = CT_OK;
+    if (c->quantization.len > 0) {
+        ct_json j;
+        ct_json_init(&j, text->config_path, c->quantization.data, c->quantization.len, err);
+        st = ct_mlx_config_read(&how, t, &j);
+    }
+    if (st == CT_OK)
+        st = ct_mlx_push(t, list, &how, err);
+    ct_mlx_config_deinit(&how);
+    return st;
+}
+
 ct_status ct_checkpoint_read(ct_tensors *t, const struct checkpoint_text *text, ct_error *err)
 {
     struct hf_config *c = ct_calloc(1, sizeof *c);
@@ -318,8 +335,8 @@ ct_status ct_checkpoint_read(ct_tensors *t, const struct checkpoint_text *text, 
     if (st != CT_OK || (st = read_shards(&list, t, text, err)) != CT_OK)
         goto done;
     bool tied = !(c->text.has_bools >> HF_TIED & 1) || c->text.bools[HF_TIED];
-    if ((st = push_all(t, &list, tied, err)) != CT_OK || (st = ct_tensors_index(t, err)) != CT_OK ||
-        (st = ct_hf_config_put(c, t, text->config_path, err)) != CT_OK)
+    if ((st = push_mlx(t, &list, c, text, err)) != CT_OK || (st = push_all(t, &list, tied, err)) != CT_OK ||
+        (st = ct_tensors_index(t, err)) != CT_OK || (st = ct_hf_config_put(c, t, text->config_path, err)) != CT_OK)
         goto done;
     st = name_format(t, err);
 done:

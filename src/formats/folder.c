@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "formats/checkpoint.h"
+#include "formats/tokenizer.h"
 
 #define INDEX "model.safetensors.index.json"
 #define TEXT_MAX ((size_t)64 << 20) /* of config.json and the like; an index of 65536 tensors has 8 MB */
@@ -342,7 +343,8 @@ static ct_status open_all(ct_tensors **out, const char *path, const char *folder
     o.text.config_path = o.config;
     o.text.generation_path = o.generation;
     o.text.index_path = o.index;
-    if ((st = ct_checkpoint_read(o.t, &o.text, err)) != CT_OK || (st = ct_tensors_index(o.t, err)) != CT_OK)
+    if ((st = ct_checkpoint_read(o.t, &o.text, err)) != CT_OK || (st = ct_tokenizer_read(o.t, folder, err)) != CT_OK ||
+        (st = ct_tensors_index(o.t, err)) != CT_OK)
         goto done;
     *out = o.t;
     o.t = NULL;

@@ -27,15 +27,22 @@ static const struct shape {
 
 #define VOCAB 262144 /* rows of the embedding: what converters leave of it for every size */
 
-/* Weight types by the names users type. file_type is what GGUF calls the mixture in general.file_type. */
+/* Weight types by the names users type. file_type is what GGUF calls the mixture in general.file_type; MLX's have no number. MLX
+ * quantizes everything but norms, in groups of 64 where nothing else is asked for. */
+#define NO_FILE_TYPE UINT32_MAX
 static const struct recipe {
     const char *name;
     ct_dtype base;
     bool mixed; /* llama.cpp's "medium" mixture: more bits where they matter most */
     uint32_t file_type;
 } recipes[] = {
-    {"bf16", CT_BF16, false, 32}, {"f16", CT_F16, false, 1},     {"q8_0", CT_Q8_0, false, 7},
-    {"q4_0", CT_Q4_0, false, 2},  {"q4_k_m", CT_Q4_K, true, 15},
+    {"bf16", CT_BF16, false, 32},
+    {"f16", CT_F16, false, 1},
+    {"q8_0", CT_Q8_0, false, 7},
+    {"q4_0", CT_Q4_0, false, 2},
+    {"q4_k_m", CT_Q4_K, true, 15},
+    {"mlx4", CT_MLX4_G64, false, NO_FILE_TYPE},
+    {"mlx8", CT_MLX8_G64, false, NO_FILE_TYPE},
 };
 
 #define SEED 0x6361726174u /* "carat" */
@@ -119,7 +126,7 @@ static bool put_metadata(ct_tensors *t, const struct shape *m, const struct reci
     snprintf(name, sizeof name, "Gemma 3 %s (synthetic)", m->label);
     bool ok = put_string(t, "general.architecture", "gemma3") && put_string(t, "general.type", "model") &&
               put_string(t, "general.name", name) && put_string(t, "general.size_label", m->label) &&
-              ct_kv_put_u32(t, "general.file_type", how->file_type) &&
+              (how->file_type == NO_FILE_TYPE || ct_kv_put_u32(t, "general.file_type", how->file_type)) &&
               ct_kv_put_u32(t, "general.quantization_version", 2) &&
               ct_kv_put_u32(t, "gemma3.context_length", m->context) &&
               ct_kv_put_u32(t, "gemma3.embedding_length", m->hidden) &&
@@ -245,15 +252,11 @@ ct_status ct_synthetic_open(ct_tensors **out, const char *spec, ct_error *err)
     const char *type = colon ? colon + 1 : "bf16";
     const struct shape *m = shape_named(spec, colon ? (size_t)(colon - spec) : strlen(spec));
     const struct recipe *how = recipe_named(type);
-    if (m && how == NULL && (strcmp(type, "mlx4") == 0 || strcmp(type, "mlx8") == 0))
-        return ct_fail(err, CT_EUNSUPPORTED, "synthetic",
-                       "synthetic models of type %s are not there yet; the types that are: bf16 f16 q8_0 q4_0 q4_k_m",
-                       type);
     if (m == NULL || how == NULL)
         return ct_fail(
             err, CT_EINVAL, "synthetic",
             "expected synthetic:SIZE[:TYPE] with a size of 270m 1b 4b 12b 27b and a type of bf16 f16 q8_0 q4_0 "
-            "q4_k_m, found 'synthetic:%.40s'",
+            "q4_k_m mlx4 mlx8, found 'synthetic:%.40s'",
             spec);
     snprintf(path, sizeof path, "synthetic:%s:%s", m->name, how->name);
     ct_status st = CT_ENOMEM;

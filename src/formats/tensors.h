@@ -77,7 +77,7 @@ ct_status ct_gguf_open(ct_tensors **out, const char *path, ct_error *err);
  * a split model are EUNSUPPORTED: nobody knows where the others are. */
 ct_status ct_gguf_open_memory(ct_tensors **out, const char *name, const void *data, size_t size, ct_error *err);
 /* Makes a synthetic Gemma 3 model in memory: spec is "SIZE[:TYPE]" without the "synthetic:" prefix (sizes 270m 1b 4b 12b 27b;
- * types bf16 (default) f16 q8_0 q4_0 q4_k_m). Same names, shapes and metadata keys as a GGUF file, no tokenizer.* keys.
+ * types bf16 (default) f16 q8_0 q4_0 q4_k_m mlx4 mlx8). Same names, shapes and metadata keys as a GGUF file, no tokenizer.* keys.
  * Deterministic. EINVAL names the sizes and types that exist. */
 ct_status ct_synthetic_open(ct_tensors **out, const char *spec, ct_error *err);
 void ct_tensors_close(ct_tensors *t);

@@ -13,9 +13,8 @@
 #include <string.h>
 
 #include "base/system.h"
-#include "formats/directory.h"
-#include "formats/tokenizer.h"
 #include "text/vocab.h"
+#include "tokenizer_open.h"
 
 static void print_hex(const char *s, size_t n)
 {
@@ -30,18 +29,6 @@ static void print_decoded(const ct_vocab *v, const ct_ids *a, char *buf, size_t 
         print_hex(buf, ct_detok_next(&d, v, a->ids[i], true, buf, cap));
     print_hex(buf, ct_detok_flush(&d, buf, cap));
     putchar('\n');
-}
-
-/* A model file, or a folder with a tokenizer, weights or not. */
-static ct_status open_tokenizer(ct_tensors **t, const char *path, ct_error *err)
-{
-    if (!ct_is_folder(path))
-        return ct_gguf_open(t, path, err);
-    *t = ct_tensors_new(path, "folder");
-    if (*t == NULL)
-        return ct_fail(err, CT_ENOMEM, path, "no memory");
-    ct_status st = ct_tokenizer_read(*t, path, err);
-    return st == CT_OK ? ct_tensors_index(*t, err) : st;
 }
 
 int main(int argc, char **argv)

@@ -488,12 +488,100 @@ static void folders(void **state)
     free(model.data);
 }
 
+/* ---- writing ---- */
+
+static ct_tensors *directory_of(gguf_writer *w)
+{
+    ct_error err = {0};
+    ct_tensors *t;
+    gguf_end(w);
+    if (ct_gguf_open_memory(&t, "x.gguf", w->file.data, w->file.n, &err) != CT_OK)
+        fail_msg("%s", err.text);
+    return t;
+}
+
+/* What is written is read again as the same tokenizer; by merges, where there were merges. */
+static void written_and_read(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/carat-tokenizer-XXXXXX", path[64], config[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    snprintf(config, sizeof config, "%s/tokenizer_config.json", folder);
+    for (int by_merges = 0; by_merges < 2; by_merges++) {
+        struct fixture f;
+        ct_error err = {0};
+        gguf_writer w;
+        fixture_init(&f);
+        f.chat = "{{ \"turns\" }}\n\x01";
+        f.model = by_merges ? "gpt2" : "llama";
+        fixture_write(&f, &w);
+        ct_tensors *t = directory_of(&w);
+        if (ct_tokenizer_json_write(path, t, &err) != CT_OK || ct_tokenizer_config_write(config, t, &err) != CT_OK)
+            fail_msg("%s", err.text);
+        ct_tensors_close(t);
+        gguf_free(&w);
+        t = folder_of(folder, CT_OK);
+        ct_str model = {0}, chat = {0};
+        ct_kv_string(t, "tokenizer.ggml.model", &model, NULL);
+        ct_kv_string(t, "tokenizer.chat_template", &chat, NULL);
+        assert_true(ct_str_is(model, f.model) && ct_str_is(chat, f.chat));
+        if (!by_merges)
+            expect_arrays(&f, t);
+        expect_same_ids(&f, t);
+        ct_tensors_close(t);
+    }
+    drop(folder, "tokenizer.json");
+    drop(folder, "tokenizer_config.json");
+    assert_int_equal(rmdir(folder), 0); /* and no temporary file */
+}
+
+static void expect_not_written(struct fixture *f, ct_status want, const char *part)
+{
+    char path[] = "/tmp/carat-tokenizer-never.json";
+    ct_error err = {0};
+    gguf_writer w;
+    fixture_write(f, &w);
+    ct_tensors *t = directory_of(&w);
+    size_t before = ct_mem_live();
+    ct_status st = ct_tokenizer_json_write(path, t, &err);
+    if (st != want || strstr(err.text, part) == NULL)
+        fail_msg("expected %d '%s', found %d: %s", want, part, st, err.text);
+    assert_int_equal(ct_mem_live(), before);
+    assert_true(access(path, F_OK) != 0);
+    ct_tensors_close(t);
+    gguf_free(&w);
+}
+
+static void not_written(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    f.model = NULL;
+    expect_not_written(&f, CT_ENOTFOUND, "no tokenizer");
+    fixture_init(&f);
+    f.tokens[1] = "<pad>";
+    expect_not_written(&f, CT_EFORMAT, "twice");
+    f.tokens[1] = "";
+    expect_not_written(&f, CT_EFORMAT, "expected 1 to 1024 bytes");
+    f.tokens[1] = "\xff";
+    expect_not_written(&f, CT_EFORMAT, "expected UTF-8");
+    fixture_init(&f);
+    memset(&f.scores[300], 0xff, sizeof f.scores[300]);
+    expect_not_written(&f, CT_EFORMAT, "found NaN");
+    fixture_init(&f);
+    f.bos = 5000;
+    expect_not_written(&f, CT_EFORMAT, "expected an id below");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_in_all_spellings), cmocka_unit_test(other_merges),  cmocka_unit_test(model_file),
         cmocka_unit_test(model_file_cut),        cmocka_unit_test(json_refusals), cmocka_unit_test(json_huge),
         cmocka_unit_test(model_refusals),        cmocka_unit_test(configuration), cmocka_unit_test(folders),
+        cmocka_unit_test(written_and_read),      cmocka_unit_test(not_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
