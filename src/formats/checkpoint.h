@@ -33,11 +33,11 @@ struct hf_rope {
 };
 
 struct hf_text {
-    uint32_t ints[HF_INTS], has_ints;
+    uint32_t ints[HF_INTS], has_ints, seen_ints; /* seen: a null, too */
     double reals[HF_REALS];
-    uint32_t has_reals;
+    uint32_t has_reals, seen_reals;
     bool bools[HF_BOOLS];
-    uint32_t has_bools;
+    uint32_t has_bools, seen_bools;
     struct hf_rope rope, local_rope; /* of global layers, and of local ones where that is said */
     bool local[HF_MAX_LAYERS];       /* layer_types */
     uint32_t n_layer_types;

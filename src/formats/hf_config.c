@@ -138,41 +138,28 @@ static void read_layer_types(ct_json *j, struct hf_text *x)
 
 /* ---- the text model ------------------------------------------------------------------------------------------------ */
 
-static bool read_int(ct_json *j, struct hf_text *x, size_t i)
+/* Each number is read once; a null is as good as nothing. */
+static void read_int(ct_json *j, struct hf_text *x, size_t i)
 {
     uint64_t v;
-    if (!once(j, &x->has_ints, 1u << i))
-        return false;
-    if (is_null(j)) {
-        x->has_ints &= ~(1u << i);
-        return true;
-    }
-    if (!ct_json_u64(j, &v))
-        return false;
+    if (!once(j, &x->seen_ints, 1u << i) || is_null(j) || !ct_json_u64(j, &v))
+        return;
     if (v > INT32_MAX)
-        return ct_json_fail(j, "a number below 2^31", "a larger one");
+        ct_json_fail(j, "a number below 2^31", "a larger one");
     x->ints[i] = (uint32_t)v;
-    return true;
+    x->has_ints |= 1u << i;
 }
 
-static bool read_real(ct_json *j, struct hf_text *x, size_t i)
+static void read_real(ct_json *j, struct hf_text *x, size_t i)
 {
-    if (!once(j, &x->has_reals, 1u << i))
-        return false;
-    if (!is_null(j))
-        return ct_json_f64(j, &x->reals[i]);
-    x->has_reals &= ~(1u << i);
-    return true;
+    if (once(j, &x->seen_reals, 1u << i) && !is_null(j) && ct_json_f64(j, &x->reals[i]))
+        x->has_reals |= 1u << i;
 }
 
-static bool read_bool(ct_json *j, struct hf_text *x, size_t i)
+static void read_bool(ct_json *j, struct hf_text *x, size_t i)
 {
-    if (!once(j, &x->has_bools, 1u << i))
-        return false;
-    if (!is_null(j))
-        return ct_json_bool(j, &x->bools[i]);
-    x->has_bools &= ~(1u << i);
-    return true;
+    if (once(j, &x->seen_bools, 1u << i) && !is_null(j) && ct_json_bool(j, &x->bools[i]))
+        x->has_bools |= 1u << i;
 }
 
 /* Reads the value of a key of the text model; false if it is none, and then nothing is read. */
