@@ -150,12 +150,12 @@ static ct_status check_index(const struct st_list *list, const ct_tensors *t, co
         const struct st_tensor *x = ct_st_find(list, canonical);
         ct_str said = {behind, ct_json_unescape(file, behind)};
         if (x == NULL)
-            st = ct_fail(err, CT_EFORMAT, path, "'%s' says that '%s' is in '%s', but it is in none of the files",
-                         ct_path_tail(path), ct_quote(quote, canonical), ct_quote(other, said));
+            st = ct_fail(err, CT_EFORMAT, path, "expected '%s' in '%s', as '%s' says, found it in none of the files",
+                         ct_quote(quote, canonical), ct_quote(other, said), ct_path_tail(path));
         else if (ct_str_compare(said, file_name(t->more[x->shard].path)) != 0)
             st = ct_fail(err, CT_EFORMAT, path,
-                         "'%s' says that '%s' is in '%s', found in another file: files of different downloads?",
-                         ct_path_tail(path), ct_quote(quote, canonical), ct_quote(other, said));
+                         "expected '%s' in '%s', as '%s' says, found it in another file: files of different downloads?",
+                         ct_quote(quote, canonical), ct_quote(other, said), ct_path_tail(path));
     }
     ct_free(text);
     return st != CT_OK ? st : walk_end(&w, path, err);
@@ -187,7 +187,7 @@ static ct_status refuse_names(const struct st_tensor *x, const char *path, ct_er
         return ct_hf_refuse_method("bitsandbytes", path, err);
     if (has_part(x->name, ".lora_A.") || has_part(x->name, ".lora_B."))
         return ct_fail(err, CT_EUNSUPPORTED, path,
-                       "'%s' holds a LoRA adapter beside or in place of a model: merge it into its base first",
+                       "expected a whole model in '%s', found a LoRA adapter: merge it into its base first",
                        ct_path_tail(path));
     return CT_OK;
 }

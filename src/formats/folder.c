@@ -270,7 +270,8 @@ static ct_status map_text(ct_map *map, char **path, const char *folder, const ch
         return st;
     const char *kind = map->size > 0 && map->data[0] == '{' ? NULL : ct_sniff(map->data, map->size);
     if (kind)
-        return ct_fail(err, CT_EFORMAT, *path, "expected a JSON file, but '%s' is %s", ct_path_tail(*path), kind);
+        return ct_fail(err, CT_EFORMAT, *path, "expected a JSON file, found that '%s' is %s", ct_path_tail(*path),
+                       kind);
     if (map->size > TEXT_MAX)
         return ct_fail(err, CT_EFORMAT, *path, "expected at most %zu bytes of %s, found %zu: not the file of a Gemma 3",
                        TEXT_MAX, name, map->size);

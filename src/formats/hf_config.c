@@ -335,8 +335,8 @@ static ct_status check_architecture(const struct hf_config *c, const char *path,
     if (ours && c->text.bools[HF_BOTH_WAYS])
         return ct_fail(
             err, CT_EUNSUPPORTED, path,
-            "'%s' says use_bidirectional_attention, as EmbeddingGemma does, an encoder that writes no text: use an "
-            "embedding engine for it (sentence-transformers, llama.cpp)",
+            "expected a Gemma 3 that writes text, found use_bidirectional_attention in '%s', as EmbeddingGemma has, an "
+            "encoder: use an embedding engine for it (sentence-transformers, llama.cpp)",
             ct_path_tail(path));
     if (ours && c->text.model_type[0] && !begins(c->text.model_type, "gemma3"))
         ours = false, type = c->text.model_type;
@@ -344,8 +344,8 @@ static ct_status check_architecture(const struct hf_config *c, const char *path,
         return CT_OK;
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (begins(type, others[i].type))
-            return ct_fail(err, CT_EUNSUPPORTED, path, "expected a Gemma 3, but '%s' says model_type %s: %s",
-                           ct_path_tail(path), type, others[i].what);
+            return ct_fail(err, CT_EUNSUPPORTED, path, "expected a Gemma 3, found model_type %s in '%s': %s", type,
+                           ct_path_tail(path), others[i].what);
     if (type[0] == '\0' && c->architecture[0] == '\0')
         return ct_fail(
             err, CT_EFORMAT, path,
@@ -370,11 +370,10 @@ ct_status ct_hf_refuse_method(const char *method, const char *path, ct_error *er
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
         if (strcmp(method, methods[i].method) == 0)
             name = methods[i].name;
-    return ct_fail(
-        err, CT_EUNSUPPORTED, path,
-        "'%s' is quantized by %s, which carat does not read: use the bf16 checkpoint it was made of, or a GGUF or MLX "
-        "quantization of the model",
-        ct_path_tail(path), name);
+    return ct_fail(err, CT_EUNSUPPORTED, path,
+                   "expected weights in F32, F16, BF16 or MLX's types, found '%s' quantized by %s: use the bf16 "
+                   "checkpoint it was made of, or a GGUF or MLX quantization of the model",
+                   ct_path_tail(path), name);
 }
 
 ct_status ct_hf_config_read(struct hf_config *c, const char *path, const ct_map *map, ct_error *err)

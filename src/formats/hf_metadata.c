@@ -42,7 +42,7 @@ static ct_status settle(struct writer *w, size_t i, bool there, size_t found, co
     bool stated = x->has_ints >> i & 1;
     if (stated && there && found != x->ints[i])
         return ct_fail(w->err, CT_EFORMAT, w->path,
-                       "'%s' says %s %u, but %s %zu: configuration and weights are not of the same model",
+                       "'%s': expected %s %u, found that %s %zu: configuration and weights are not of the same model",
                        ct_path_tail(w->path), key, x->ints[i], where, found);
     if (there && found > INT32_MAX)
         return ct_fail(w->err, CT_EFORMAT, w->path, "expected a %s below 2^31, found %zu", key, found);
@@ -210,11 +210,10 @@ ct_status ct_hf_config_put(const struct hf_config *c, ct_tensors *t, const char 
     if (st != CT_OK)
         return st;
     if ((c->text.has_bools >> HF_TIED & 1) && !c->text.bools[HF_TIED] && !head)
-        return ct_fail(
-            err, CT_ENOTFOUND, path,
-            "'%s' says that the head is not the embedding (tie_word_embeddings), but there is no lm_head.weight: the "
-            "checkpoint is not whole",
-            ct_path_tail(path));
+        return ct_fail(err, CT_ENOTFOUND, path,
+                       "expected lm_head.weight, as '%s' says that the head is not the embedding "
+                       "(tie_word_embeddings), found none: the checkpoint is not whole",
+                       ct_path_tail(path));
     if (!put_numbers(&w) || !put_ends(&w))
         st = CT_ENOMEM;
     if (st == CT_OK)

@@ -144,7 +144,7 @@ static bool read_type(struct reader *r, ct_str name, st_type *type)
             return true;
         }
     r->json.status = ct_fail(r->err, CT_EUNSUPPORTED, r->path,
-                             "'%s': the tensor '%s' has the type '%s', which carat does not know",
+                             "'%s': expected a type of the safetensors format for the tensor '%s', found '%s'",
                              ct_path_tail(r->path), ct_quote(quote, name), ct_quote(found, (ct_str){s.data, s.len}));
     return false;
 }
@@ -161,8 +161,9 @@ static bool read_shape(struct reader *r, struct st_tensor *x)
             x->shape[x->n_dims] = (size_t)n;
         x->n_dims += x->n_dims < 5; /* 5: too many */
         if (n > SIZE_MAX || !ct_mul_ok(x->n_elems, (size_t)n, &x->n_elems)) {
-            r->json.status = DAMAGED(r, "'%s' is damaged: the tensor '%s' is too large for any memory",
-                                     ct_path_tail(r->path), ct_quote(quote, x->name));
+            r->json.status = DAMAGED(
+                r, "'%s' is damaged: expected a tensor that can be addressed, found the shape of '%s' beyond that",
+                ct_path_tail(r->path), ct_quote(quote, x->name));
             return false;
         }
     }
@@ -191,7 +192,9 @@ static ct_status place(struct reader *r, struct st_tensor *x, const uint64_t off
     size_t bits, end;
     ct_quote(quote, x->name);
     if (!ct_mul_ok(x->n_elems, types[x->type].bits, &bits))
-        return DAMAGED(r, "'%s' is damaged: the tensor '%s' is too large for any memory", ct_path_tail(r->path), quote);
+        return DAMAGED(r,
+                       "'%s' is damaged: expected a tensor that can be addressed, found the shape of '%s' beyond that",
+                       ct_path_tail(r->path), quote);
     x->bytes = bits / 8;
     if (bits % 8 != 0 || offset[1] < offset[0] || offset[1] - offset[0] != x->bytes)
         return DAMAGED(
@@ -327,22 +330,23 @@ static ct_status check_frame(const char *path, const ct_map *map, size_t *header
 {
     const char *kind = ct_safetensors_looks(map->data, map->size) ? NULL : ct_sniff(map->data, map->size);
     if (kind)
-        return ct_fail(err, CT_EFORMAT, path, "expected a safetensors file, but '%s' is %s", ct_path_tail(path), kind);
+        return ct_fail(err, CT_EFORMAT, path, "expected a safetensors file, found that '%s' is %s", ct_path_tail(path),
+                       kind);
     if (map->size < 10)
-        return ct_fail(err, CT_EFORMAT, path, "expected a safetensors file, but '%s' has %zu bytes; download it again",
-                       ct_path_tail(path), map->size);
+        return ct_fail(err, CT_EFORMAT, path, "expected a safetensors file, found %zu bytes in '%s'; download it again",
+                       map->size, ct_path_tail(path));
     uint64_t n = header_bytes(map->data);
     if (n > HEADER_MAX)
         return ct_fail(err, CT_EFORMAT, path,
-                       "expected a safetensors file, but '%s' begins with a header length of %llu, and %u is the limit",
-                       ct_path_tail(path), (unsigned long long)n, HEADER_MAX);
+                       "expected a header of at most %u bytes in the safetensors file '%s', found a length of %llu",
+                       HEADER_MAX, ct_path_tail(path), (unsigned long long)n);
     if (n > map->size - 8)
         return ct_fail(err, CT_EFORMAT, path,
                        "'%s' is truncated or damaged: expected a header of %llu bytes, found %zu; download it again",
                        ct_path_tail(path), (unsigned long long)n, map->size - 8);
     if (n < 2 || map->data[8] != '{')
         return ct_fail(err, CT_EFORMAT, path,
-                       "expected a safetensors file, but the header of '%s' does not begin with '{'",
+                       "expected a safetensors file, found that the header of '%s' does not begin with '{'",
                        ct_path_tail(path));
     *header = (size_t)n;
     return CT_OK;

@@ -245,15 +245,16 @@ static void shapes_that_contradict(void **state)
     static const struct {
         const char *field, *words;
     } cases[] = {
-        {"\"hidden_size\":1152", "says hidden_size 1152, but the shape of 'model.norm.weight' says 64"},
-        {"\"vocab_size\":262144", "says vocab_size 262144, but the shape of 'model.embed_tokens.weight' says 10"},
+        {"\"hidden_size\":1152", "expected hidden_size 1152, found that the shape of 'model.norm.weight' says 64"},
+        {"\"vocab_size\":262144",
+         "expected vocab_size 262144, found that the shape of 'model.embed_tokens.weight' says 10"},
         {"\"intermediate_size\":6912",
-         "says intermediate_size 6912, but the shape of 'model.layers.0.mlp.gate_proj.weight' says 96"},
-        {"\"head_dim\":256", "says head_dim 256, but the shape of"},
-        {"\"num_attention_heads\":8", "says num_attention_heads 8, but the shape of"},
-        {"\"num_key_value_heads\":1", "says num_key_value_heads 1, but the shape of"},
-        {"\"num_hidden_layers\":26", "says num_hidden_layers 26, but the tensors' names say 1"},
-        {"\"tie_word_embeddings\":false", "there is no lm_head.weight"},
+         "expected intermediate_size 6912, found that the shape of 'model.layers.0.mlp.gate_proj.weight' says 96"},
+        {"\"head_dim\":256", "expected head_dim 256, found that the shape of"},
+        {"\"num_attention_heads\":8", "expected num_attention_heads 8, found that the shape of"},
+        {"\"num_key_value_heads\":1", "expected num_key_value_heads 1, found that the shape of"},
+        {"\"num_hidden_layers\":26", "expected num_hidden_layers 26, found that the tensors' names say 1"},
+        {"\"tie_word_embeddings\":false", "expected lm_head.weight"},
         {"\"hidden_size\":null,\"hidden_size\":64", "every key once"},
         {"\"head_dim\":16,\"head_dim\":16", "every key once"},
         {"\"head_dim\":-16", "a whole number from 0"},
@@ -325,8 +326,7 @@ static void other_quantizations(void **state)
         snprintf(config, sizeof config,
                  "{\"model_type\":\"gemma3_text\",\"quantization_config\":{\"bits\":4,\"quant_method\":\"%s\"}}",
                  cases[i].method);
-        snprintf(words, sizeof words, "is quantized by %s, which carat does not read: use the bf16 checkpoint",
-                 cases[i].name);
+        snprintf(words, sizeof words, "quantized by %s: use the bf16 checkpoint", cases[i].name);
         refused_config(config, CT_EUNSUPPORTED, words);
     }
     refused_config("{\"model_type\":\"gemma3_text\",\"quantization_config\":7}", CT_EFORMAT, "expected an object");

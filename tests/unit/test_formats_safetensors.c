@@ -158,9 +158,9 @@ static void lengths_of_the_header(void **state)
                  {1, "does not begin with '{'"},
                  {11, "expected a header of 11 bytes, found 10"},
                  {100000000, "expected a header of 100000000 bytes"},
-                 {100000001, "100000000 is the limit"},
-                 {UINT64_MAX, "100000000 is the limit"},
-                 {UINT64_MAX - 7, "100000000 is the limit"}};
+                 {100000001, "expected a header of at most 100000000 bytes"},
+                 {UINT64_MAX, "expected a header of at most 100000000 bytes"},
+                 {UINT64_MAX - 7, "expected a header of at most 100000000 bytes"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         st_writer w = {0};
         gguf_put_u64(&w.file, cases[i].n);
@@ -230,15 +230,16 @@ static void shapes_and_types_that_lie(void **state)
     static const uint8_t zero[64];
     st_writer w = {0};
     st_entry(&w, "a", "F32", 2, (const uint64_t[]){1ull << 33, 1ull << 33}, 0, 0);
-    refused_writer(&w, CT_EFORMAT, "the tensor 'model.a' is too large for any memory");
+    refused_writer(&w, CT_EFORMAT, "found the shape of 'model.a' beyond that");
     st_entry(&w, "a", "F64", 1, (const uint64_t[]){1ull << 60}, 0, 0);
-    refused_writer(&w, CT_EFORMAT, "the tensor 'model.a' is too large for any memory");
+    refused_writer(&w, CT_EFORMAT, "found the shape of 'model.a' beyond that");
     st_entry(&w, "a", "F32", 1, (const uint64_t[]){UINT64_MAX}, 0, 0);
-    refused_writer(&w, CT_EFORMAT, "too large");
+    refused_writer(&w, CT_EFORMAT, "beyond that");
     st_tensor(&w, "a", "F4", 1, (const uint64_t[]){3}, zero, 1);
     refused_writer(&w, CT_EFORMAT, "expected 1 bytes");
     st_tensor(&w, "a", "Q4", 1, (const uint64_t[]){3}, zero, 1);
-    refused_writer(&w, CT_EUNSUPPORTED, "has the type 'Q4', which carat does not know");
+    refused_writer(&w, CT_EUNSUPPORTED,
+                   "expected a type of the safetensors format for the tensor 'model.a', found 'Q4'");
     st_tensor(&w, "layers.0.mlp.up_proj.weight", "F64", 1, (const uint64_t[]){1}, zero, 8);
     refused_writer(&w, CT_EUNSUPPORTED,
                    "expected F32, F16 or BF16 and 1 to 4 dimensions for "
@@ -248,7 +249,7 @@ static void shapes_and_types_that_lie(void **state)
     st_tensor(&w, "layers.0.mlp.up_proj.weight", "BF16", 2, (const uint64_t[]){0, 4}, zero, 0);
     refused_writer(&w, CT_EUNSUPPORTED, "one of them 0");
     st_tensor(&w, "layers.0.mlp.up_proj.weight", "F8_E4M3", 1, (const uint64_t[]){8}, zero, 8);
-    refused_writer(&w, CT_EUNSUPPORTED, "is quantized by fp8, which carat does not read: use the bf16 checkpoint");
+    refused_writer(&w, CT_EUNSUPPORTED, "quantized by fp8: use the bf16 checkpoint");
     st_tensor(&w, "layers.0.mlp.up_proj.qweight", "I32", 1, (const uint64_t[]){8}, zero, 32);
     refused_writer(&w, CT_EUNSUPPORTED, "GPTQ or AWQ");
     st_tensor(&w, "layers.0.mlp.up_proj.weight.absmax", "F32", 1, (const uint64_t[]){8}, zero, 32);
@@ -376,11 +377,11 @@ static void other_files(void **state)
         size_t n;
         const char *words;
     } cases[] = {{"", 0, "is an empty file"},
-                 {"abc", 3, "has 3 bytes"},
+                 {"abc", 3, "found 3 bytes"},
                  {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", 63, "git lfs pull"},
                  {"<!DOCTYPE html><html></html>", 28, "a web page"},
                  {"PK\3\4abcdefgh", 12, "PyTorch"},
-                 {"GGUF\3\0\0\0\0\0\0\0", 12, "limit"}};
+                 {"GGUF\3\0\0\0\0\0\0\0", 12, "at most 100000000"}};
     ct_error err;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         expect_refusal(try_bytes(cases[i].data, cases[i].n, &err), CT_EFORMAT, &err, cases[i].words);
@@ -392,9 +393,10 @@ static void an_index_that_lies(void **state)
     static const struct {
         const char *json, *words;
     } cases[] = {
-        {"{\"weight_map\":{\"model.x\":\"a.safetensors\"}}", "'model.x' is in 'a.safetensors', but it is in none"},
-        {"{\"weight_map\":{\"model.one\":\"b.safetensors\"}}", "found in another file"},
-        {"{\"weight_map\":{\"model.two\":\"a.safetensors\"}}", "found in another file"},
+        {"{\"weight_map\":{\"model.x\":\"a.safetensors\"}}",
+         "expected 'model.x' in 'a.safetensors', as 'index.json' says, found it in none"},
+        {"{\"weight_map\":{\"model.one\":\"b.safetensors\"}}", "found it in another file"},
+        {"{\"weight_map\":{\"model.two\":\"a.safetensors\"}}", "found it in another file"},
         {"{\"weight_map\":{\"model.one\":7}}", "expected a string"},
         {"{\"weight_map\":[]}", "is damaged"},
         {"{\"metadata\":{}}", "expected a weight_map, found none"},
