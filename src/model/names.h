@@ -1,6 +1,6 @@
 /* One table of Gemma 3's tensors: name in each file format, field of the model, expected shape.
  *
- * Private to this room. The loader and the checks walk the table; nobody else spells a tensor's name. */
+ * For this room and convert/. Loader, checks and calibration walk the table; nobody else spells a tensor's name. */
 #ifndef CT_MODEL_NAMES_H
 #define CT_MODEL_NAMES_H
 
