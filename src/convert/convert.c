@@ -150,13 +150,28 @@ static ct_status copy_all(ct_tensors *t, const struct plan *p, ct_output *out, c
     return st;
 }
 
+static bool not_empty(void *arg, const char *name)
+{
+    (void)name;
+    *(bool *)arg = false;
+    return false;
+}
+
 /* What can be said before anything is written. */
-static ct_status check_names(const ct_tensors *t, const char *out, bool force, ct_error *err)
+static ct_status check_names(const ct_tensors *t, const char *out, enum form form, bool force, ct_error *err)
 {
     if (ct_is_same(ct_tensors_path(t), out))
         return ct_fail(err, CT_EIO, out, "'%s' is what is read: give the output another name", out);
-    if (ct_is_folder(out))
-        return CT_OK; /* an empty one is filled, of another one the renaming will say so */
+    if (ct_is_folder(out)) {
+        bool empty = true;
+        ct_status st = ct_list_folder(out, not_empty, &empty, err);
+        if (st == CT_OK && (form == FORM_GGUF || !empty))
+            st = ct_fail(err, CT_EIO, out, "'%s' is a folder%s: give another name, or remove it first", out,
+                         empty ? "" : " with something in it");
+        return st;
+    }
+    if (ct_is_there(out) && form == FORM_FOLDER)
+        return ct_fail(err, CT_EIO, out, "'%s' is there, and is no folder: give another name, or remove it first", out);
     if (ct_is_there(out) && !force)
         return ct_fail(err, CT_EIO, out, "'%s' is there already: give another name, or --force to replace it", out);
     return CT_OK;
@@ -185,17 +200,34 @@ static void sum_up(const struct plan *p, ct_conversion *r)
     }
 }
 
+static ct_status create(ct_output **o, const char *out, const ct_tensors *t, const struct plan *p, size_t shard,
+                        ct_conversion *result, ct_error *err)
+{
+    struct metadata m = {0};
+    ct_status st;
+    if (p->target.form == FORM_GGUF) {
+        st = metadata_make(&m, t, p, err);
+        if (st == CT_OK)
+            st = ct_gguf_create(o, out, m.kv, m.n, p->out, p->n, err);
+        metadata_free(&m);
+        return st;
+    }
+    bool mlx = p->target.grouped != NULL;
+    result->format = mlx ? "MLX" : "Hugging Face";
+    st = ct_safetensors_create(o, out, mlx ? "mlx" : "pt", shard, p->out, p->n, err);
+    return st == CT_OK ? folder_write(ct_output_folder(*o), t, p, result, err) : st;
+}
+
 ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *opt, ct_pool *pool,
                      const ct_convert_job *job, ct_conversion *result, ct_error *err)
 {
     struct target g;
     struct plan p = {0};
-    struct metadata m = {0};
     ct_output *o = NULL;
     *result = (ct_conversion){.format = "GGUF"};
     ct_status st = target_of(&g, out, opt, err);
     if (st == CT_OK)
-        st = check_names(t, out, opt->force, err);
+        st = check_names(t, out, g.form, opt->force, err);
     if (st == CT_OK)
         st = plan_make(&p, t, &g, result, err);
     if (st != CT_OK)
@@ -204,8 +236,7 @@ ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *o
     size_t need = 0;
     for (size_t i = 0; i < p.n; i++)
         need += p.out[i].bytes;
-    if ((st = check_room(out, need, err)) != CT_OK || (st = metadata_make(&m, t, &p, err)) != CT_OK ||
-        (st = ct_gguf_create(&o, out, m.kv, m.n, p.out, p.n, err)) != CT_OK)
+    if ((st = check_room(out, need, err)) != CT_OK || (st = create(&o, out, t, &p, opt->shard, result, err)) != CT_OK)
         goto done;
     result->bytes_out = ct_output_bytes(o);
     st = copy_all(t, &p, o, pool, job, result, err);
@@ -217,7 +248,6 @@ ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *o
     }
 done:
     ct_output_abandon(o);
-    metadata_free(&m);
     plan_free(&p);
     return st;
 }

@@ -19,6 +19,7 @@ typedef struct ct_convert_job { /* how the job talks while it runs; every field 
 typedef struct ct_convert_options {
     const char *type; /* "q4_k_m", "bf16", "mlx4", ... */
     int32_t group;    /* of mlx types: weights per scale; 0: 64 */
+    size_t shard;     /* bytes of tensors in a file of a folder at most; 0: 5 GB */
     bool force;       /* out may be there, and is replaced in the end: a file, never a folder */
 } ct_convert_options;
 

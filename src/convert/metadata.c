@@ -32,17 +32,9 @@ static void put_u32(struct metadata *m, const char *key, uint8_t at[4], uint32_t
     m->kv[m->n++] = (ct_kv_pair){.key = {key, strlen(key)}, .type = CT_KV_U32, .count = 1, .data = at};
 }
 
-static size_t embedding_rows(const struct plan *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        if (strcmp(p->out[i].name, "token_embd.weight") == 0)
-            return p->out[i].ne[1];
-    return 0;
-}
-
 ct_status metadata_make(struct metadata *m, const ct_tensors *t, const struct plan *p, ct_error *err)
 {
-    size_t rows = embedding_rows(p), n = ct_tensors_kv_count(t);
+    size_t rows = p->embed_rows, n = ct_tensors_kv_count(t);
     *m = (struct metadata){.kv = ct_calloc(n + 2, sizeof *m->kv)};
     if (m->kv == NULL)
         return ct_fail(err, CT_ENOMEM, ct_tensors_path(t), "out of memory for %zu keys", n);

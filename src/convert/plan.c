@@ -134,6 +134,8 @@ static ct_status add(struct plan *p, const ct_tensors *t, const ct_name *name, i
     memcpy(out->ne, src->ne, sizeof out->ne);
     *item = (struct plan_item){.src = src};
     out->ne[1] = rows_of(p, t, name, src);
+    if (name->use == CT_WEIGHT_EMBED)
+        p->embed_rows = out->ne[1];
     item->add = !vector || ct_tensors_norms_centred(t) == centred ? 0.0f : centred ? -1.0f : 1.0f;
     item->how = type == src->dtype && item->add == 0 ? NULL : ct_encoder_get(type->type);
     if (item->how == NULL && (type != src->dtype || item->add != 0))

@@ -31,6 +31,7 @@ struct plan {
     struct target target;
     ct_config cfg;
     bool tied;               /* the embedding is the head */
+    size_t embed_rows;       /* of the embedding, as it is written */
     struct plan_item *items; /* [n] */
     ct_out_tensor *out;      /* [n] */
     size_t n, room;
@@ -40,6 +41,10 @@ struct plan {
  * not write. */
 ct_status plan_make(struct plan *p, const ct_tensors *t, const struct target *g, ct_conversion *result, ct_error *err);
 void plan_free(struct plan *p);
+
+/* Everything of a folder but the weights, into the folder that is being made. t is what was read. */
+ct_status folder_write(const char *folder, const ct_tensors *t, const struct plan *p, ct_conversion *result,
+                       ct_error *err);
 
 /* The keys of a GGUF file: those of t, cut and changed where they speak of types and sizes. kv borrows of t and of itself. */
 struct metadata {

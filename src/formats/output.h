@@ -24,6 +24,13 @@ typedef struct ct_output ct_output;
 ct_status ct_gguf_create(ct_output **out, const char *path, const ct_kv_pair *kv, size_t n_kv,
                          const ct_out_tensor *tensors, size_t n_tensors, ct_error *err);
 
+/* A folder with these tensors in safetensors files, several if they have more than `shard` bytes (0: 5 GB), for who reads `format`: "pt" (transformers)
+ * or "mlx". Types: f32, f16, bf16, and MLX's affine ones, whose tensors must be called "....weight". */
+ct_status ct_safetensors_create(ct_output **out, const char *path, const char *format, size_t shard,
+                                const ct_out_tensor *tensors, size_t n_tensors, ct_error *err);
+/* Where other files of that folder are to be written until commit. NULL of a single file. */
+const char *ct_output_folder(const ct_output *o);
+
 /* Bytes [off, off + size) of tensor i, whole blocks. Any thread; each byte once. */
 ct_status ct_output_put(ct_output *o, size_t i, size_t off, const void *data, size_t size, ct_error *err);
 /* All tensors were put: the file or folder gets its name. Frees o, whatever comes of it. */

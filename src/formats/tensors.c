@@ -246,6 +246,10 @@ static size_t find(const ct_tensors *t, name_fn *name, const uint32_t *order, si
 /* ---- looking things up --------------------------------------------------------------------------------------------- */
 
 const char *ct_tensors_path(const ct_tensors *t) { return t->path; }
+const char *ct_tensors_file(const ct_tensors *t)
+{
+    return t->map.data ? t->path : t->n_more > 0 ? t->more[0].path : NULL;
+}
 const char *ct_tensors_format(const ct_tensors *t) { return t->format; }
 ct_naming ct_tensors_naming(const ct_tensors *t) { return t->naming; }
 bool ct_tensors_norms_centred(const ct_tensors *t) { return t->norms_centred; }

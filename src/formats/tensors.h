@@ -85,6 +85,7 @@ void ct_tensors_close(ct_tensors *t);
 ct_status ct_tensors_check(const ct_tensors *t, ct_error *err);
 
 const char *ct_tensors_path(const ct_tensors *t);   /* as opened, or "synthetic:..." */
+const char *ct_tensors_file(const ct_tensors *t);   /* the (first) file that holds tensors; NULL of a synthetic model */
 const char *ct_tensors_format(const ct_tensors *t); /* "GGUF v3", "synthetic", ... */
 ct_naming ct_tensors_naming(const ct_tensors *t);
 /* Whether norm weights are stored without the 1 that is added to them: so they are in folders, not in GGUF files. */

@@ -68,7 +68,31 @@ class Converts(Case):
             got = self.logits(out)
             for (a, x), (b, y) in zip(want, got):
                 self.assertEqual(a, b)
-                self.assertAlmostEqual(x, y, delta={"f32": 1e-5, "bf16": 0.05}.get(kind, 0.2))
+                self.assertAlmostEqual(x, y, delta={"f32": 1e-5, "bf16": 0.1}.get(kind, 0.2))
+
+    def test_folders(self):
+        want = self.logits(TINY)
+        text = self.ok("tokenize", "--json", "Hello there, tiny \u00e9 model")
+        for kind, form, near in (("bf16", "Hugging Face", 0.1), ("mlx8", "MLX", 0.2)):
+            out = path("folder-" + kind)
+            r = json.loads(self.ok("convert", TINY, out, "--type", kind, "--json", "-q"))
+            self.assertEqual((r["format"], r["path"]), (form, out))
+            self.assertEqual(r["bytes"], os.path.getsize(os.path.join(out, "model.safetensors")))
+            names = set(os.listdir(out))
+            self.assertEqual(names, {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"})
+            for name in names - {"model.safetensors"}:
+                with open(os.path.join(out, name), encoding="utf-8") as f:
+                    json.load(f)
+            for (a, x), (b, y) in zip(want, self.logits(out)):
+                self.assertEqual(a, b)
+                self.assertAlmostEqual(x, y, delta=near)
+            self.assertEqual(self.ok("tokenize", "--json", "Hello there, tiny \u00e9 model", "-m", out), text)
+            self.refused(1, "with something in it", "convert", TINY, out, "--type", kind, "--force")
+        self.ok("convert", path("folder-bf16"), path("folder-again"), "--type", "mlx4", "--group", "32", "-q")
+        with open(path("folder-again", "config.json")) as f:
+            self.assertEqual(json.load(f)["quantization"], {"group_size": 32, "bits": 4, "mode": "affine"})
+        self.ok("convert", path("folder-again"), path("again.gguf"), "--type", "q8_0", "-q")
+        self.assertEqual(self.ok("tokenize", "--json", "Hello there, tiny \u00e9 model", "-m", path("again.gguf")), text)
 
     def test_threads_change_nothing(self):
         for n in (1, 3):

@@ -154,6 +154,15 @@ class EveryCall(Failing):
         kinds = ["write", "sync", "close", "rename", "open", "alloc", "map", "thread"]
         self.assertGreater(self.every("convert", args, kinds, same=False, out=sound), 30 / BRIEF)
 
+    def test_convert_folder(self):
+        def sound(folder):
+            return sorted(os.listdir(folder)) == ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+                                                  "tokenizer_config.json"]
+
+        args = ["convert", TINY, "@/out", "--type", "mlx4", "-t", "1", "--json"]
+        kinds = ["sync", "close", "rename", "open"]
+        self.assertGreater(self.every("convert-folder", args, kinds, same=False, out=sound), 10 / BRIEF)
+
     def test_short_and_interrupted(self):
         """Calls that do only a part, or are interrupted by a signal, are no failures at all."""
         args = ["run", "--raw", "-t", "1", "-n", "3", "--seed", "1", "-c", "128", "--session", path("short"), "-f", "-"]
