@@ -97,6 +97,8 @@ typedef struct st_folder {
     int shards;         /* 0 and 1: model.safetensors, and no index */
     bool odd;           /* the data begin at an odd address */
     bool vision;        /* something of a vision tower, and of a projector */
+    float loud;         /* not 0: norms behind attention and ffn are this many times as large */
+    bool both;          /* numbers that F16 and BF16 can both say */
     bool minimal;       /* a config.json that leaves out what the class has as default, and text_config */
 } st_folder;
 
@@ -153,6 +155,21 @@ static inline bool st_is_norm(ct_str name)
         if (memcmp(name.data + i, "norm", 4) == 0)
             return true;
     return false;
+}
+
+static inline bool st_is_post_norm(ct_str name)
+{
+    for (size_t i = 0; i + 5 <= name.len; i++)
+        if (memcmp(name.data + i, "post_", 5) == 0)
+            return true;
+    return false;
+}
+
+/* Eight significant bits, and none below a half's last one. */
+static inline float st_in_both(float v)
+{
+    float small = v < 0 ? -v : v;
+    return small < 0x1p-17f ? 0 : ct_bf16_to_f32(ct_f32_to_bf16(v));
 }
 
 static inline uint32_t st_kv(const ct_tensors *t, const char *key)
@@ -220,7 +237,9 @@ static inline void st_make_folder(ct_tensors *t, const char *folder, const st_fo
             abort();
         ct_row_decode(x->dtype, v, ct_tensor_bytes(t, x), x->n_elems);
         for (size_t k = 0; k < x->n_elems && st_is_norm(x->name); k++)
-            v[k] -= 1;
+            v[k] = v[k] * (o->loud > 0 && st_is_post_norm(x->name) ? o->loud : 1) - 1;
+        for (size_t k = 0; k < x->n_elems && o->both; k++)
+            v[k] = st_in_both(v[k]);
         for (int32_t d = 0; d < x->n_dims; d++) {
             shape[d] = x->ne[x->n_dims - 1 - d];
             ne[d] = x->ne[d];
