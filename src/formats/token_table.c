@@ -21,6 +21,7 @@
 ct_status ct_tokens_init(struct token_table *k, const char *path, size_t bytes, ct_error *err)
 {
     *k = (struct token_table){.path = path, .room_text = bytes};
+    k->max_n = bytes < CT_TOKENS_MAX ? (uint32_t)bytes : CT_TOKENS_MAX; /* a token takes a byte at least */
     if (bytes >= UINT32_MAX)
         return ct_fail(err, CT_EUNSUPPORTED, path, "'%s': expected a tokenizer of less than 4 GiB, found %zu bytes",
                        ct_path_tail(path), bytes);
@@ -93,9 +94,9 @@ static ct_status keep(struct token_table *k, uint32_t id, ct_str text, ct_error 
 ct_status ct_tokens_put(struct token_table *k, uint64_t id, ct_str text, int32_t type, float score, ct_error *err)
 {
     char quote[CT_QUOTE];
-    if (id >= CT_TOKENS_MAX)
+    if (id >= k->max_n)
         return ct_fail(err, CT_EFORMAT, k->path, "'%s': expected ids below %u, found %llu for the token '%s'",
-                       ct_path_tail(k->path), CT_TOKENS_MAX, (unsigned long long)id, ct_quote(quote, text));
+                       ct_path_tail(k->path), k->max_n, (unsigned long long)id, ct_quote(quote, text));
     ct_status st = id < k->n ? CT_OK : grow(k, (uint32_t)id + 1, err);
     if (st != CT_OK)
         return st;
@@ -321,7 +322,7 @@ bool ct_merges_next(struct merge_list *m, struct ct_merge *merge)
             if (!push_splits(m, (uint32_t)m->order[m->next++]))
                 return false;
         } while (m->next < m->n_order && m->order[m->next] >> 32 == m->order[first] >> 32);
-        if (m->next - first > 1)
+        if (m->next - first > 1 && m->n_group > 1)
             qsort(m->group, m->n_group, sizeof *m->group, compare_merges);
     }
     *merge = m->group[m->at++];

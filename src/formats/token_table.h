@@ -22,7 +22,7 @@ struct token_table {
     const char *path; /* for sentences, borrowed */
     char *text;
     size_t n_text, room_text;
-    uint32_t n, room;
+    uint32_t n, room, max_n;
     ct_span *spans; /* [n] in text; of an id that is not there yet at is UINT32_MAX */
     float *scores;  /* [n] */
     int32_t *types; /* [n] */

@@ -358,7 +358,13 @@ static ct_status open_in(ct_map *map, char **path, const char *folder, const cha
     if (*path == NULL)
         return ct_fail(err, CT_ENOMEM, folder, "out of memory while opening '%s'", ct_path_tail(folder));
     snprintf(*path, n, "%s/%s", folder, name);
-    return optional && !ct_is_file(*path) ? CT_OK : ct_map_open(map, *path, err);
+    ct_error e;
+    ct_status st = ct_map_open(map, *path, &e);
+    if (st == CT_ENOTFOUND && optional)
+        return CT_OK;
+    if (st != CT_OK && err)
+        *err = e;
+    return st;
 }
 
 /* A template in a file of its own, which goes before the one in the configuration. */

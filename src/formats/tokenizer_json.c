@@ -40,10 +40,10 @@ static ct_status unsupported(const struct reader *r, const char *expected, ct_js
 
 bool ct_token_text(ct_json *j, ct_json_str s, char buf[CT_TOKEN_ESCAPED], ct_str *out)
 {
-    if (s.len > (s.escaped ? CT_TOKEN_ESCAPED : CT_TOKEN_BYTES))
-        return ct_json_fail(j, "a token of at most 1024 bytes", "a longer one");
-    *out = s.escaped ? (ct_str){buf, ct_json_unescape(s, buf)} : (ct_str){s.data, s.len};
-    return true;
+    *out = (ct_str){s.data, s.len};
+    if (s.escaped && s.len <= CT_TOKEN_ESCAPED)
+        *out = (ct_str){buf, ct_json_unescape(s, buf)};
+    return out->len <= CT_TOKEN_BYTES || ct_json_fail(j, "a token of at most 1024 bytes", "a longer one");
 }
 
 /* ---- added tokens -------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,8 @@
+/* A tokenizer.json and a tokenizer_config.json: see fuzz_tokenizer.h. */
+#include "fuzz_tokenizer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    tokenizer_from(ct_tokenizer_json_parse, data, size);
+    return 0;
+}
