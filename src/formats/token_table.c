@@ -102,9 +102,9 @@ ct_status ct_tokens_put(struct token_table *k, uint64_t id, ct_str text, int32_t
         return st;
     if (k->spans[id].at != NOT_THERE) {
         char other[CT_QUOTE];
-        return ct_fail(err, CT_EFORMAT, k->path, "'%s' gives the id %u twice: to the token '%s' and to '%s'",
-                       ct_path_tail(k->path), (uint32_t)id, ct_quote(other, ct_tokens_at(k, (uint32_t)id)),
-                       ct_quote(quote, text));
+        return ct_fail(err, CT_EFORMAT, k->path,
+                       "'%s': expected every id once, found %u for the token '%s' and for '%s'", ct_path_tail(k->path),
+                       (uint32_t)id, ct_quote(other, ct_tokens_at(k, (uint32_t)id)), ct_quote(quote, text));
     }
     k->types[id] = type;
     k->scores[id] = score;
@@ -176,21 +176,21 @@ ct_status ct_tokens_index(struct token_table *k, ct_error *err)
     uint64_t probes = 0;
     for (uint32_t id = 0; id < k->n; id++) {
         if (k->spans[id].at == NOT_THERE)
-            return ct_fail(err, CT_EFORMAT, k->path, "'%s' has tokens up to %u, but none with the id %u",
+            return ct_fail(err, CT_EFORMAT, k->path, "'%s': expected a token for every id up to %u, found none for %u",
                            ct_path_tail(k->path), k->n - 1, id);
         ct_str s = ct_tokens_at(k, id);
         uint64_t hash = hash_of(s);
         uint32_t i = slot_of(k, hash, s);
         if (k->hashes[i] != 0)
-            return ct_fail(err, CT_EFORMAT, k->path, "'%s' has the token '%s' twice: as %u and as %u",
+            return ct_fail(err, CT_EFORMAT, k->path, "'%s': expected every token once, found '%s' as %u and as %u",
                            ct_path_tail(k->path), ct_quote(quote, s), k->ids[i], id);
         k->hashes[i] = hash;
         k->ids[i] = id;
         probes += (i - (uint32_t)(hash >> 32)) & k->mask;
         if (probes > MAX_PROBES(id))
             return ct_fail(err, CT_EFORMAT, k->path,
-                           "'%s': the texts of the first %u tokens collide: they were made to", ct_path_tail(k->path),
-                           id);
+                           "'%s': expected tokens that share no slots, found the first %u made to",
+                           ct_path_tail(k->path), id);
     }
     return CT_OK;
 }

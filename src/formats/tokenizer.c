@@ -264,11 +264,11 @@ static ct_status put_id(ct_tensors *t, const struct tokenizer *k, const char *ke
         text = name.escaped ? (ct_str){buf, ct_json_unescape(name, buf)} : (ct_str){name.data, name.len};
     int32_t id = ct_tokens_find(&k->table, text);
     if (id < 0 && name.len > 0)
-        return ct_fail(
-            err, CT_EFORMAT, k->table.path,
-            "the tokenizer's configuration names the token '%s', which '%s' does not have: they are not of the "
-            "same model",
-            ct_quote(quote, text), ct_path_tail(k->table.path));
+        return ct_fail(err, CT_EFORMAT, k->table.path,
+                       "'%s': expected the token '%s', which the tokenizer's configuration names, found none: they are "
+                       "not of the same "
+                       "model",
+                       ct_path_tail(k->table.path), ct_quote(quote, text));
     if (id < 0 || ct_kv_pushed(t, key))
         return CT_OK;
     return ct_kv_put_u32(t, key, (uint32_t)id) ? CT_OK : no_memory(k, err);

@@ -82,11 +82,11 @@ ct_status ct_added_token_read(ct_json *j, struct added_token *a, ct_error *err)
     for (size_t i = 0; i + 3 <= raw.len; i++)
         spaced |= memcmp(raw.data + i, "\xe2\x96\x81", 3) == 0;
     if (strange || (normalized && spaced))
-        return ct_fail(
-            err, CT_EUNSUPPORTED, j->path,
-            "'%s': the added token '%s' wants to be matched around spaces, within words or in normalized text, "
-            "which carat does not do",
-            ct_path_tail(j->path), ct_quote(quote, raw));
+        return ct_fail(err, CT_EUNSUPPORTED, j->path,
+                       "'%s': expected added tokens that are matched as they are, found '%s', to be matched around "
+                       "spaces, within words or in "
+                       "normalized text",
+                       ct_path_tail(j->path), ct_quote(quote, raw));
     return CT_OK;
 }
 
@@ -135,7 +135,8 @@ static ct_status settle(struct reader *r)
         if (id >= 0 ? (uint32_t)id != a->id : a->id < n_vocab) {
             char quote[CT_QUOTE], other[CT_QUOTE];
             return ct_fail(r->err, CT_EFORMAT, r->path,
-                           "'%s' is damaged: the added token '%s' has the id %u, which in the vocabulary is '%s'",
+                           "'%s' is damaged: expected the added token '%s' as in the vocabulary, found it with the id "
+                           "%u, there '%s'",
                            ct_path_tail(r->path), ct_quote(quote, text), a->id,
                            a->id < table->n ? ct_quote(other, ct_tokens_at(table, a->id)) : "nothing");
         }
@@ -459,7 +460,8 @@ ct_status ct_tokenizer_json_tokens(struct tokenizer *k, const ct_map *map, ct_er
     const char *path = k->table.path;
     const char *kind = map->size == 0 || map->data[0] != '{' ? ct_sniff(map->data, map->size) : NULL;
     if (kind)
-        return ct_fail(err, CT_EFORMAT, path, "expected a tokenizer.json, but '%s' is %s", ct_path_tail(path), kind);
+        return ct_fail(err, CT_EFORMAT, path, "expected '%s' to be a tokenizer.json, found %s", ct_path_tail(path),
+                       kind);
     struct reader *r = ct_calloc(1, sizeof *r);
     if (r == NULL)
         return ct_fail(err, CT_ENOMEM, path, "out of memory while reading '%s'", ct_path_tail(path));

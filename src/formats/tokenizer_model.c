@@ -31,11 +31,11 @@ struct field {
 static bool damaged(struct proto *p, const char *expected)
 {
     if (p->status == CT_OK)
-        p->status = ct_fail(
-            p->err, CT_EFORMAT, p->path,
-            "'%s' is truncated or damaged, or no SentencePiece model: expected %s at byte %zu; download "
-            "it again",
-            ct_path_tail(p->path), expected, p->base + p->at);
+        p->status = ct_fail(p->err, CT_EFORMAT, p->path,
+                            "'%s' is truncated or damaged, or no SentencePiece model: expected %s at byte %zu, found "
+                            "something else; download it "
+                            "again",
+                            ct_path_tail(p->path), expected, p->base + p->at);
     return false;
 }
 
@@ -141,7 +141,7 @@ ct_status ct_tokenizer_model_tokens(struct tokenizer *k, const ct_map *map, ct_e
     static const char *const kinds[] = {"no", "a Unigram", "a BPE", "a word", "a character"};
     const char *kind = map->size == 0 || map->data[0] != 0x0a ? ct_sniff(map->data, map->size) : NULL;
     if (kind)
-        return ct_fail(err, CT_EFORMAT, path, "expected a SentencePiece model, but '%s' is %s", ct_path_tail(path),
+        return ct_fail(err, CT_EFORMAT, path, "expected '%s' to be a SentencePiece model, found %s", ct_path_tail(path),
                        kind);
     struct proto p = {map->data, map->size, 0, 0, path, err, CT_OK};
     struct field f;
@@ -161,7 +161,8 @@ ct_status ct_tokenizer_model_tokens(struct tokenizer *k, const ct_map *map, ct_e
     if (st == CT_OK)
         st = p.status;
     if (st == CT_OK && n == 0)
-        st = ct_fail(err, CT_EFORMAT, path, "'%s' is no SentencePiece model: it has no pieces", ct_path_tail(path));
+        st = ct_fail(err, CT_EFORMAT, path, "'%s' is no SentencePiece model: expected pieces, found none",
+                     ct_path_tail(path));
     if (st == CT_OK && model != MODEL_BPE)
         st = ct_fail(err, CT_EUNSUPPORTED, path,
                      "'%s' is not a tokenizer of Gemma's kind: expected a BPE model, found %s one", ct_path_tail(path),

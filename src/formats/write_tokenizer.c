@@ -54,7 +54,8 @@ static ct_status find_array(const struct source *s, const char *key, ct_kv_type 
     bool right = *kv == NULL || ((*kv)->type == CT_KV_ARRAY &&
                                  ((*kv)->elem_type == elem || (elem == CT_KV_I32 && (*kv)->elem_type == CT_KV_U32)));
     return right ? CT_OK
-                 : ct_fail(err, CT_EFORMAT, s->path, "'%s': %s is an array of another type than a tokenizer has",
+                 : ct_fail(err, CT_EFORMAT, s->path,
+                           "'%s': expected %s to be an array as tokenizers have it, found another type",
                            ct_path_tail(s->path), key);
 }
 
@@ -119,7 +120,7 @@ static ct_status source_open(struct source *s, const ct_tensors *t, ct_error *er
     if (st != CT_OK)
         return st;
     if (tokens == NULL || tokens->count == 0)
-        return ct_fail(err, CT_ENOTFOUND, s->path, "'%s' has no tokenizer that could be written",
+        return ct_fail(err, CT_ENOTFOUND, s->path, "'%s': expected a tokenizer to write, found none",
                        ct_path_tail(s->path));
     if (scores)
         s->merges = NULL;
@@ -244,7 +245,7 @@ static ct_status put_merges_made(ct_stream *o, const struct source *s, ct_error 
     if (st == CT_OK && list.status != CT_OK)
         st = ct_fail(err, list.status, s->path,
                      list.status == CT_ENOMEM ? "out of memory for the merges of '%s'"
-                                              : "'%s' has more merges than carat writes",
+                                              : "'%s': expected at most 2^20 merges, found more",
                      ct_path_tail(s->path));
     ct_merges_deinit(&list);
     return st;
@@ -257,9 +258,10 @@ static ct_status put_merges_kept(ct_stream *o, const struct source *s, ct_error 
         const char *gap = line.len > 0 ? memchr(line.data, ' ', line.len) : NULL;
         size_t left = gap ? (size_t)(gap - line.data) : 0, right = gap ? line.len - left - 1 : 0;
         if (left == 0 || right == 0 || memchr(gap + 1, ' ', right) != NULL)
-            return ct_fail(err, CT_EFORMAT, s->path,
-                           "'%s': tokenizer.ggml.merges[%llu]: expected two pieces with one space between them",
-                           ct_path_tail(s->path), (unsigned long long)i);
+            return ct_fail(
+                err, CT_EFORMAT, s->path,
+                "'%s': tokenizer.ggml.merges[%llu]: expected two pieces with one space between them, found other text",
+                ct_path_tail(s->path), (unsigned long long)i);
         put_pair(o, i == 0, (ct_str){line.data, left}, (ct_str){gap + 1, right});
     }
     return CT_OK;

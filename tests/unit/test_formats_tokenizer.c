@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "formats/directory.h"
 #include "formats/tokenizer.h"
+#include "gguf_try.h"
 #include "tokenizer_files.h"
 
 typedef ct_status parse_fn(ct_tensors *t, const char *path, const ct_map *map, const ct_map *config, ct_error *err);
@@ -211,6 +212,7 @@ static void expect_refusal(parse_fn *parse, const gguf_bytes *file, const char *
     ct_status st = make(&t, parse, file->data, file->n, config, &err);
     if (st != want || strstr(err.text, part) == NULL)
         fail_msg("expected %d '%s', found %d: %s", want, part, st, err.text);
+    assert_sentence(st, &err);
 }
 
 /* The file with the first `from` behind `behind` replaced. */
@@ -251,17 +253,18 @@ static void json_refusals(void **state)
         {"\"model\"", "\"dropout\": null", "\"dropout\": 0.1", CT_EUNSUPPORTED, "dropout"},
         {"\"model\"", "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", CT_EUNSUPPORTED, "suffix"},
         {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": 0", CT_EFORMAT,
-         "gives the id 0 twice: to the token '<pad>' and to '<eos>'"},
-        {"\"vocab\"", "\"<eos>\": 1", "\"<bos>\": 1", CT_EFORMAT, "has the token '<bos>' twice: as 1 and as 2"},
-        {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": 999", CT_EFORMAT, "none with the id 1"},
+         "expected every id once, found 0 for the token '<pad>' and for '<eos>'"},
+        {"\"vocab\"", "\"<eos>\": 1", "\"<bos>\": 1", CT_EFORMAT,
+         "expected every token once, found '<bos>' as 1 and as 2"},
+        {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": 999", CT_EFORMAT, "found none for 1"},
         {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": 1048576", CT_EFORMAT, "expected ids below"},
         {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": -1", CT_EFORMAT, "expected a whole number"},
         {"\"vocab\"", "\"<eos>\": 1", "\"<eos>\": \"1\"", CT_EFORMAT, "found a string"},
         {"\"vocab\"", "\"<eos>\": 1", "\"\": 1", CT_EFORMAT, "expected 1 to 1024 bytes as the text of token 1"},
         {"\"added", "\"id\": 1,", "\"id\": 2,", CT_EFORMAT,
-         "the added token '<eos>' has the id 2, which in the vocabulary is"},
+         "expected the added token '<eos>' as in the vocabulary, found it with the id 2, there '<bos>'"},
         {"\"added", "\"content\": \"<eos>\"", "\"content\": \"<sep>\"", CT_EFORMAT,
-         "the added token '<sep>' has the id 1"},
+         "expected the added token '<sep>' as in the vocabulary, found it with the id 1"},
         {"\"added", "\"content\": \"<eos>\"", "\"x\": 1", CT_EFORMAT, "an added token with a text"},
         {"\"added", "\"id\": 1,", "\"id\": 77777777777,", CT_EFORMAT, "ids below 2^20"},
         {"\"added", "\"lstrip\": false", "\"lstrip\": true", CT_EUNSUPPORTED, "matched around spaces"},
@@ -345,10 +348,10 @@ static void model_refusals(void **state)
     put_piece(&b, "a", 1, 0, 1);
     put_piece(&b, "a", 1, 0, 1);
     put_specs(&b, 2, "");
-    expect_refusal(ct_tokenizer_model_parse, &b, NULL, CT_EFORMAT, "the token 'a' twice: as 0 and as 1");
+    expect_refusal(ct_tokenizer_model_parse, &b, NULL, CT_EFORMAT, "found 'a' as 0 and as 1");
     b.n = 0;
     put_specs(&b, 2, "");
-    expect_refusal(ct_tokenizer_model_parse, &b, NULL, CT_EFORMAT, "it has no pieces");
+    expect_refusal(ct_tokenizer_model_parse, &b, NULL, CT_EFORMAT, "expected pieces, found none");
     b.n = 0;
     gguf_put(&b, "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11); /* a length of 2^64 - 1 */
     expect_refusal(ct_tokenizer_model_parse, &b, NULL, CT_EFORMAT, "all bytes of a field at byte 11");
@@ -399,7 +402,7 @@ static void configuration(void **state)
     ct_tensors_close(t);
 
     expect_refusal(ct_tokenizer_json_parse, &file, "{\"bos_token\": \"<s>\"}", CT_EFORMAT,
-                   "names the token '<s>', which 'x/tokenizer.json' does not have");
+                   "expected the token '<s>', which the tokenizer's configuration names");
     expect_refusal(ct_tokenizer_json_parse, &file, "{\"bos_token\": 7}", CT_EFORMAT,
                    "'tokenizer_config.json' is damaged");
     expect_refusal(ct_tokenizer_json_parse, &file, "{\"bos_token\"", CT_EFORMAT, "'tokenizer_config.json' is damaged");
@@ -419,11 +422,11 @@ static void configuration(void **state)
     ct_tensors_close(t);
     expect_refusal(ct_tokenizer_model_parse, &file,
                    "{\"added_tokens_decoder\": {\"1000\": {\"content\": \"<x>\", \"special\": true}}}", CT_EFORMAT,
-                   "none with the id");
+                   "expected a token for every id");
     expect_refusal(ct_tokenizer_model_parse, &file, "{\"added_tokens_decoder\": {\"x\": {\"content\": \"<x>\"}}}",
                    CT_EFORMAT, "an id below 2^20 as the key");
     expect_refusal(ct_tokenizer_model_parse, &file, "{\"added_tokens_decoder\": {\"1\": {\"content\": \"<bos>\"}}}",
-                   CT_EFORMAT, "twice");
+                   CT_EFORMAT, "every token once");
     free(file.data);
 }
 
@@ -547,6 +550,7 @@ static void expect_not_written(struct fixture *f, ct_status want, const char *pa
     ct_status st = ct_tokenizer_json_write(path, t, &err);
     if (st != want || strstr(err.text, part) == NULL)
         fail_msg("expected %d '%s', found %d: %s", want, part, st, err.text);
+    assert_sentence(st, &err);
     assert_int_equal(ct_mem_live(), before);
     assert_true(access(path, F_OK) != 0);
     ct_tensors_close(t);
@@ -559,10 +563,10 @@ static void not_written(void **state)
     struct fixture f;
     fixture_init(&f);
     f.model = NULL;
-    expect_not_written(&f, CT_ENOTFOUND, "no tokenizer");
+    expect_not_written(&f, CT_ENOTFOUND, "a tokenizer to write");
     fixture_init(&f);
     f.tokens[1] = "<pad>";
-    expect_not_written(&f, CT_EFORMAT, "twice");
+    expect_not_written(&f, CT_EFORMAT, "every token once");
     f.tokens[1] = "";
     expect_not_written(&f, CT_EFORMAT, "expected 1 to 1024 bytes");
     f.tokens[1] = "\xff";
