@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compares carat's tokenizer with Hugging Face `tokenizers`, id by id, and its streaming decode byte by byte.
 
-    scripts/check_tokenizer.py TOKENIZER_JSON MODEL_GGUF --tool build/tools/tokenize_many [--carat ./carat]
+    scripts/check_tokenizer.py TOKENIZER_JSON MODEL --tool build/tools/tokenize_many [--carat ./carat]
                                [--texts FILE ...] [--count 6000] [--seed 1]
 
-TOKENIZER_JSON is Gemma's tokenizer.json (or tokenizer.json.xz). Thousands of generated texts go through the tool in one
+TOKENIZER_JSON is Gemma's tokenizer.json (or tokenizer.json.xz); MODEL a GGUF file, or a folder with tokenizer.model or tokenizer.json
+(of which --carat wants the weights as well). Thousands of generated texts go through the tool in one
 process; with --carat a few go through `carat tokenize` as well. Needs the Python package `tokenizers`.
 
 What is compared:
