@@ -7,20 +7,31 @@
 
 #include "formats/directory.h"
 
-/* As in the headers; the sizes are in bits. */
-#define ST_TYPES(X)                                                                                                   \
-    X(BOOL, 8)                                                                                                        \
-    X(U8, 8)                                                                                                          \
-    X(I8, 8)                                                                                                          \
-    X(F4, 4)                                                                                                          \
-    X(F6_E2M3, 6)                                                                                                     \
-    X(F6_E3M2, 6) X(F8_E4M3, 8) X(F8_E5M2, 8) X(F8_E8M0, 8) X(F8_E4M3FNUZ, 8) X(F8_E5M2FNUZ, 8) X(I16, 16) X(U16, 16) \
-        X(F16, 16) X(BF16, 16) X(I32, 32) X(U32, 32) X(F32, 32) X(I64, 64) X(U64, 64) X(F64, 64) X(C64, 64)
+/* As they are called in the headers; safetensors.c has a row for each. */
 typedef enum st_type {
-#define ST_ENUM(name, bits) ST_##name,
-    ST_TYPES(ST_ENUM)
-#undef ST_ENUM
-        ST_N_TYPES
+    ST_BOOL,
+    ST_U8,
+    ST_I8,
+    ST_F4,
+    ST_F6_E2M3,
+    ST_F6_E3M2,
+    ST_F8_E4M3,
+    ST_F8_E5M2,
+    ST_F8_E8M0,
+    ST_F8_E4M3FNUZ,
+    ST_F8_E5M2FNUZ,
+    ST_I16,
+    ST_U16,
+    ST_F16,
+    ST_BF16,
+    ST_I32,
+    ST_U32,
+    ST_F32,
+    ST_I64,
+    ST_U64,
+    ST_F64,
+    ST_C64,
+    ST_N_TYPES
 } st_type;
 
 struct st_tensor {
