@@ -119,9 +119,12 @@ typedef struct carat_convert_options {
     const char *
         type; /* of a GGUF file: "q4_k_m", "q8_0", ... (llama.cpp's mixtures); of an MLX folder "mlx4", "mlx8"; of a Hugging
                          Face folder, or of a GGUF file where the name ends in .gguf, "bf16", "f16", "f32" */
-    int32_t group;   /* of mlx types: weights per scale, 32, 64 or 128; 0: 64 */
-    int32_t threads; /* 0: the physical cores the process may use */
-    bool force;      /* replace a file that is there */
+    int32_t group;    /* of mlx types: weights per scale, 32, 64 or 128; 0: 64 */
+    int32_t threads;  /* 0: the physical cores the process may use */
+    bool force;       /* replace a file that is there */
+    const char *text; /* calibrate: text[0..text_len) that says which inputs matter; NULL: no */
+    size_t text_len;
+    const char *imatrix; /* llama.cpp's importance matrix: a file to read or, with a text, to write; NULL: none */
 } carat_convert_options;
 
 /* No type, everything else 0: a type must be set. */
@@ -140,7 +143,8 @@ typedef struct carat_conversion {
 /* Writes the model at `in` (whatever carat_model_open takes) to `out` with its matrices in another type, a few rows at a time: of a
  * model of any size no more than some megabytes are in memory. `out` has another name until it is whole. *result is the caller's
  * (nullable). EINVAL: no such type, or one that a file or folder of that name cannot have; EIO: `out` is there, is `in`, or cannot
- * be written, also for want of room; ENUMERIC: NaN or infinity in a weight; EINTERRUPTED; of `in` the errors of carat_model_open.
+ * be written, also for want of room; ENUMERIC: NaN or infinity in a weight; EINTERRUPTED; of `in` the errors of carat_model_open;
+ * EFORMAT and the like of `imatrix`.
  * Whatever fails leaves nothing behind. */
 CARAT_API carat_status carat_convert(const char *in, const char *out, const carat_convert_options *opt,
                                      const carat_job *job, carat_conversion *result, carat_error *err);

@@ -84,7 +84,7 @@ def worker(python, what, path, ids, args):
 
 
 def llama_greedy(python, path, prompts, args):
-    asked = "".join(json.dumps({"do": "greedy", "ids": ids, "n": args.n}) + "\n" for ids in prompts)
+    asked = "".join(json.dumps({"do": "greedy", "ids": ids, "n": int(args.n)}) + "\n" for ids in prompts)
     out = run(python, os.path.join(HERE, "llama_worker.py"), path, args.t, input=asked)
     answers = [json.loads(line) for line in out.split("\n") if line.startswith("{")]
     return {tuple(ids): [[s[0], s[2]] for s in a["steps"]] for ids, a in zip(prompts, [a for a in answers if "steps" in a])}

@@ -59,7 +59,7 @@ typedef struct args {
     uint64_t seed;
     bool has_seed, raw, chat, stats, exact, deterministic, ignore_eos, no_bos, special, memory, quick;
     const char *file, *ids, *head, *system, *session, *base, *base_backend, *path;
-    const char *type; /* convert */
+    const char *type, *imatrix, *calibrate; /* convert */
     int32_t group;
     bool force;
     strings stop, bias, output;

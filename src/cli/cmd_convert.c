@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 static int report(const args *a, const char *out, const carat_conversion *r)
 {
     char size[24];
@@ -54,11 +56,19 @@ int cmd_convert(args *a)
     o.group = a->group;
     o.threads = a->threads;
     o.force = a->force;
+    o.imatrix = a->imatrix;
+    char *text = NULL;
+    if (a->calibrate) {
+        if ((status = read_input(a->calibrate, NULL, &text, &o.text_len)) >= 0)
+            return status;
+        o.text = text;
+    }
     signals_polled();
     progress_init(&p, a);
     carat_job job = {keep_going, progress_show, &p};
     carat_status st = carat_convert(path, a->words[1], &o, &job, &r, &e);
     progress_clear(&p);
+    ct_free(text);
     if (st != CARAT_OK)
         return fail_error(&e, false);
     for (int32_t i = 0; i < r.n_notes; i++)

@@ -88,6 +88,10 @@ const option options[] = {
      "q4_k_m, q8_0, ... (GGUF), mlx4, mlx8 (MLX), bf16, f16, f32 (a GGUF file by its name, else a Hugging Face "
      "folder)"},
     {"group", 0, INT, "N", AT(group), 32, 128, C_CONVERT, "weights per scale of mlx types: 32, 64 (default) or 128"},
+    {"calibrate", 0, TEXT, "FILE", AT(calibrate), 0, 0, C_CONVERT,
+     "run the model over this text first, and weigh errors by the inputs that occur in it"},
+    {"imatrix", 0, TEXT, "FILE", AT(imatrix), 0, 0, C_CONVERT,
+     "llama.cpp's importance matrix: a file to read or, with --calibrate, to write"},
     {"force", 0, FLAG, NULL, AT(force), 0, 0, C_CONVERT, "replace OUT if it is a file that is there"},
     {"memory", 0, FLAG, NULL, AT(memory), 0, 0, C_INSPECT, "only the memory that a session needs"},
     {"json", 0, FLAG, NULL, AT(json), 0, 0, EVERY, "the result as one JSON document on stdout"},

@@ -206,16 +206,16 @@ static ct_status create(ct_output **o, const char *out, const ct_tensors *t, con
     struct metadata m = {0};
     ct_status st;
     if (p->target.form == FORM_GGUF) {
-        st = metadata_make(&m, t, p, err);
+        st = ct_metadata_make(&m, t, p, err);
         if (st == CT_OK)
             st = ct_gguf_create(o, out, m.kv, m.n, p->out, p->n, err);
-        metadata_free(&m);
+        ct_metadata_free(&m);
         return st;
     }
     bool mlx = p->target.grouped != NULL;
     result->format = mlx ? "MLX" : "Hugging Face";
     st = ct_safetensors_create(o, out, mlx ? "mlx" : "pt", shard, p->out, p->n, err);
-    return st == CT_OK ? folder_write(ct_output_folder(*o), t, p, result, err) : st;
+    return st == CT_OK ? ct_folder_write(ct_output_folder(*o), t, p, result, err) : st;
 }
 
 ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *opt, ct_pool *pool,
@@ -225,11 +225,11 @@ ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *o
     struct plan p = {0};
     ct_output *o = NULL;
     *result = (ct_conversion){.format = "GGUF"};
-    ct_status st = target_of(&g, out, opt, err);
+    ct_status st = ct_target_of(&g, out, opt, err);
     if (st == CT_OK)
         st = check_names(t, out, g.form, opt->force, err);
     if (st == CT_OK)
-        st = plan_make(&p, t, &g, result, err);
+        st = ct_plan_make(&p, t, &g, opt->importance, result, err);
     if (st != CT_OK)
         goto done;
     sum_up(&p, result);
@@ -248,6 +248,6 @@ ct_status ct_convert(ct_tensors *t, const char *out, const ct_convert_options *o
     }
 done:
     ct_output_abandon(o);
-    plan_free(&p);
+    ct_plan_free(&p);
     return st;
 }

@@ -6,6 +6,7 @@
 #define CT_CONVERT_CONVERT_H
 
 #include "base/pool.h"
+#include "convert/imatrix.h"
 #include "formats/tensors.h"
 
 #define CT_CONVERT_NOTES 8
@@ -17,10 +18,11 @@ typedef struct ct_convert_job { /* how the job talks while it runs; every field 
 } ct_convert_job;
 
 typedef struct ct_convert_options {
-    const char *type; /* "q4_k_m", "bf16", "mlx4", ... */
-    int32_t group;    /* of mlx types: weights per scale; 0: 64 */
-    size_t shard;     /* bytes of tensors in a file of a folder at most; 0: 5 GB */
-    bool force;       /* out may be there, and is replaced in the end: a file, never a folder */
+    const char *type;             /* "q4_k_m", "bf16", "mlx4", ... */
+    int32_t group;                /* of mlx types: weights per scale; 0: 64 */
+    size_t shard;                 /* bytes of tensors in a file of a folder at most; 0: 5 GB */
+    const ct_imatrix *importance; /* borrowed; NULL: every error costs the same */
+    bool force;                   /* out may be there, and is replaced in the end: a file, never a folder */
 } ct_convert_options;
 
 typedef struct ct_conversion {

@@ -205,7 +205,7 @@ static ct_status tokenizer(const char *folder, const ct_tensors *t, ct_conversio
         return st;
     if (ct_tensors_kv(t, "tokenizer.ggml.tokens") == NULL) {
         if (!there[0] && !there[2])
-            conversion_note(result, "the model has no tokenizer, and so has the folder none");
+            ct_conversion_note(result, "the model has no tokenizer, and so has the folder none");
         return CT_OK;
     }
     if (!there[0] && !inside(path, folder, names[0]))
@@ -217,8 +217,8 @@ static ct_status tokenizer(const char *folder, const ct_tensors *t, ct_conversio
     return there[1] ? CT_OK : ct_tokenizer_config_write(path, t, err);
 }
 
-ct_status folder_write(const char *folder, const ct_tensors *t, const struct plan *p, ct_conversion *result,
-                       ct_error *err)
+ct_status ct_folder_write(const char *folder, const ct_tensors *t, const struct plan *p, ct_conversion *result,
+                          ct_error *err)
 {
     ct_status st;
     if ((st = write_one(folder, "config.json", t, p, err)) != CT_OK ||

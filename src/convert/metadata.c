@@ -32,7 +32,7 @@ static void put_u32(struct metadata *m, const char *key, uint8_t at[4], uint32_t
     m->kv[m->n++] = (ct_kv_pair){.key = {key, strlen(key)}, .type = CT_KV_U32, .count = 1, .data = at};
 }
 
-ct_status metadata_make(struct metadata *m, const ct_tensors *t, const struct plan *p, ct_error *err)
+ct_status ct_metadata_make(struct metadata *m, const ct_tensors *t, const struct plan *p, ct_error *err)
 {
     size_t rows = p->embed_rows, n = ct_tensors_kv_count(t);
     *m = (struct metadata){.kv = ct_calloc(n + 2, sizeof *m->kv)};
@@ -57,7 +57,7 @@ ct_status metadata_make(struct metadata *m, const ct_tensors *t, const struct pl
     return CT_OK;
 }
 
-void metadata_free(struct metadata *m)
+void ct_metadata_free(struct metadata *m)
 {
     ct_free(m->kv);
     *m = (struct metadata){0};

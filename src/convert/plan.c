@@ -45,7 +45,7 @@ static ct_status mlx_target(struct target *g, const char *out, const ct_convert_
                    "expected 2, 3, 4, 5, 6 or 8 bits and a group of 32, 64 or 128, found %d and %d", m.bits, group);
 }
 
-ct_status target_of(struct target *g, const char *out, const ct_convert_options *opt, ct_error *err)
+ct_status ct_target_of(struct target *g, const char *out, const ct_convert_options *opt, ct_error *err)
 {
     *g = (struct target){0};
     if (strncmp(opt->type, "mlx", 3) == 0)
@@ -72,7 +72,7 @@ ct_status target_of(struct target *g, const char *out, const ct_convert_options 
 
 /* ---- tensors ---- */
 
-void conversion_note(ct_conversion *r, const char *fmt, ...)
+void ct_conversion_note(ct_conversion *r, const char *fmt, ...)
 {
     va_list ap;
     if (r->n_notes == CT_CONVERT_NOTES)
@@ -92,8 +92,7 @@ static bool push(struct plan *p, struct plan_item **item, ct_out_tensor **out)
 }
 
 /* The type a tensor gets. Vectors, which are norms, are f32 in GGUF as llama.cpp wants them. */
-static const ct_dtype_info *type_of(const struct plan *p, const ct_name *name, int32_t layer, size_t row,
-                                    bool importance)
+static const ct_dtype_info *type_of(const struct plan *p, const ct_name *name, int32_t layer, size_t row)
 {
     const struct target *g = &p->target;
     const ct_dtype_info *plain = ct_dtype_get((int32_t)g->mixture->base);
@@ -105,7 +104,7 @@ static const ct_dtype_info *type_of(const struct plan *p, const ct_name *name, i
                           .heads = p->cfg.heads,
                           .kv_heads = p->cfg.kv_heads,
                           .tied = p->tied,
-                          .importance = importance};
+                          .importance = p->importance != NULL};
     return ct_mixture_type(g->mixture, &m, name->gguf, layer, row);
 }
 
@@ -125,7 +124,7 @@ static ct_status add(struct plan *p, const ct_tensors *t, const ct_name *name, i
     ct_status st = ct_name_find(&src, t, name, layer, &p->cfg, err);
     if (st != CT_OK || src == NULL)
         return st;
-    const ct_dtype_info *type = type_of(p, name, layer, src->ne[0], false);
+    const ct_dtype_info *type = type_of(p, name, layer, src->ne[0]);
     bool centred = p->target.form == FORM_FOLDER, vector = name->use == CT_WEIGHT_VECTOR;
     if (!push(p, &item, &out))
         return ct_fail(err, CT_EINTERNAL, NULL, "more tensors than were counted");
@@ -136,6 +135,11 @@ static ct_status add(struct plan *p, const ct_tensors *t, const ct_name *name, i
     out->ne[1] = rows_of(p, t, name, src);
     if (name->use == CT_WEIGHT_EMBED)
         p->embed_rows = out->ne[1];
+    if (p->importance && type->quantized) {
+        char key[CT_NAME_MAX];
+        ct_name_format(name, CT_NAMES_GGUF, layer, key);
+        item->importance = ct_imatrix_find(p->importance, key, src->ne[0]);
+    }
     item->add = !vector || ct_tensors_norms_centred(t) == centred ? 0.0f : centred ? -1.0f : 1.0f;
     item->how = type == src->dtype && item->add == 0 ? NULL : ct_encoder_get(type->type);
     if (item->how == NULL && (type != src->dtype || item->add != 0))
@@ -171,7 +175,7 @@ static ct_status add_strangers(struct plan *p, const ct_tensors *t, ct_conversio
         *item = (struct plan_item){.src = x};
     }
     if (left_out > 0)
-        conversion_note(result, "%zu tensors that are no part of the text model were left out", left_out);
+        ct_conversion_note(result, "%zu tensors that are no part of the text model were left out", left_out);
     return CT_OK;
 }
 
@@ -188,15 +192,17 @@ static void tell(const struct plan *p, ct_conversion *result)
                   ct_dtype_get((int32_t)p->target.mixture->base)->quantized && item->how;
     }
     if (lossy > 0)
-        conversion_note(result, "%zu tensors are quantized already, the first as %s: their losses add to those of %s",
-                        lossy, from->name, p->target.grouped ? p->target.grouped->name : p->target.mixture->name);
+        ct_conversion_note(result,
+                           "%zu tensors are quantized already, the first as %s: their losses add to those of %s", lossy,
+                           from->name, p->target.grouped ? p->target.grouped->name : p->target.mixture->name);
     if (fallen > 0)
-        conversion_note(result, "%zu matrices have rows that no block divides, and are f16", fallen);
+        ct_conversion_note(result, "%zu matrices have rows that no block divides, and are f16", fallen);
 }
 
-ct_status plan_make(struct plan *p, const ct_tensors *t, const struct target *g, ct_conversion *result, ct_error *err)
+ct_status ct_plan_make(struct plan *p, const ct_tensors *t, const struct target *g, const ct_imatrix *importance,
+                       ct_conversion *result, ct_error *err)
 {
-    *p = (struct plan){.target = *g};
+    *p = (struct plan){.target = *g, .importance = importance};
     ct_status st = ct_config_read(&p->cfg, t, err);
     if (st != CT_OK)
         return st;
@@ -221,7 +227,7 @@ ct_status plan_make(struct plan *p, const ct_tensors *t, const struct target *g,
     return st;
 }
 
-void plan_free(struct plan *p)
+void ct_plan_free(struct plan *p)
 {
     ct_free(p->items);
     ct_free(p->out);

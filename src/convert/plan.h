@@ -18,7 +18,7 @@ struct target {
 };
 
 /* EINVAL: no such type, or OUT's name is one of another form. */
-ct_status target_of(struct target *g, const char *out, const ct_convert_options *opt, ct_error *err);
+ct_status ct_target_of(struct target *g, const char *out, const ct_convert_options *opt, ct_error *err);
 
 struct plan_item {
     const ct_tensor *src;
@@ -30,21 +30,23 @@ struct plan_item {
 struct plan {
     struct target target;
     ct_config cfg;
-    bool tied;               /* the embedding is the head */
+    bool tied; /* the embedding is the head */
+    const ct_imatrix *importance;
     size_t embed_rows;       /* of the embedding, as it is written */
     struct plan_item *items; /* [n] */
     ct_out_tensor *out;      /* [n] */
     size_t n, room;
 };
 
-/* Reads t's configuration and fills *p. plan_free in any case. Errors as of ct_config_read; EUNSUPPORTED for a type that carat does
+/* Reads t's configuration and fills *p. ct_plan_free in any case. Errors as of ct_config_read; EUNSUPPORTED for a type that carat does
  * not write. */
-ct_status plan_make(struct plan *p, const ct_tensors *t, const struct target *g, ct_conversion *result, ct_error *err);
-void plan_free(struct plan *p);
+ct_status ct_plan_make(struct plan *p, const ct_tensors *t, const struct target *g, const ct_imatrix *importance,
+                       ct_conversion *result, ct_error *err);
+void ct_plan_free(struct plan *p);
 
 /* Everything of a folder but the weights, into the folder that is being made. t is what was read. */
-ct_status folder_write(const char *folder, const ct_tensors *t, const struct plan *p, ct_conversion *result,
-                       ct_error *err);
+ct_status ct_folder_write(const char *folder, const ct_tensors *t, const struct plan *p, ct_conversion *result,
+                          ct_error *err);
 
 /* The keys of a GGUF file: those of t, cut and changed where they speak of types and sizes. kv borrows of t and of itself. */
 struct metadata {
@@ -52,10 +54,10 @@ struct metadata {
     size_t n;
     uint8_t file_type[4], version[4]; /* values that kv points to */
 };
-ct_status metadata_make(struct metadata *m, const ct_tensors *t, const struct plan *p, ct_error *err);
-void metadata_free(struct metadata *m);
+ct_status ct_metadata_make(struct metadata *m, const ct_tensors *t, const struct plan *p, ct_error *err);
+void ct_metadata_free(struct metadata *m);
 
 /* Remembers a sentence for the user; dropped when there are too many. */
-void conversion_note(ct_conversion *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void ct_conversion_note(ct_conversion *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

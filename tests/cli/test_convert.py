@@ -94,6 +94,27 @@ class Converts(Case):
         self.ok("convert", path("folder-again"), path("again.gguf"), "--type", "q8_0", "-q")
         self.assertEqual(self.ok("tokenize", "--json", "Hello there, tiny \u00e9 model", "-m", path("again.gguf")), text)
 
+    def test_calibrated(self):
+        text = path("text")
+        with open(text, "w") as f:
+            f.write("Once upon a time there was a tiny model that knew nothing. " * 60)
+        for kind in ("q4_0", "mlx4"):
+            names = [path(n + kind + (".gguf" if kind == "q4_0" else "")) for n in ("plain", "made", "read", "again")]
+            self.ok("convert", TINY, names[0], "--type", kind, "-q")
+            self.ok("convert", TINY, names[1], "--type", kind, "-q", "--calibrate", text, "--imatrix", path("im.gguf"))
+            for n in names[2:]:
+                self.ok("convert", TINY, n, "--type", kind, "-q", "--imatrix", path("im.gguf"))
+            data = []
+            for n in names:
+                with open(n if kind == "q4_0" else os.path.join(n, "model.safetensors"), "rb") as f:
+                    data.append(f.read())
+            self.assertNotEqual(data[0], data[1])
+            self.assertNotEqual(data[0], data[2])
+            self.assertEqual(data[2], data[3])
+            self.assertEqual(len(data[1]), len(data[2]))  # not each byte: the file has sums, in f32
+        self.refused(3, "text", "convert", TINY, path("x.gguf"), "--type", "q4_0", "--imatrix", text)
+        self.refused(2, "none", "convert", TINY, path("x.gguf"), "--type", "q4_0", "--calibrate", path("none"))
+
     def test_threads_change_nothing(self):
         for n in (1, 3):
             self.ok("convert", TINY, path("t%d.gguf" % n), "--type", "q8_0", "-t", n, "-q")
