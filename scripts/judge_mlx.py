@@ -28,26 +28,26 @@ NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.
          "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 
 
-def unpack(words, scales, biases):
-    """[rows, words] u32, [rows, groups] twice -> float64 [rows, in]. The row length decides: bits * group = 32 words / groups."""
-    rows, n = words.shape
-    for bits in (2, 3, 4, 5, 6, 8):
-        group = 32 * n // (bits * scales.shape[1])
-        if group in (32, 64, 128) and group * scales.shape[1] in WIDTHS:
-            break
-    stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
-    q = stream.reshape(rows, -1, bits) @ (1 << np.arange(bits)).astype(np.float32)
-    q = q.reshape(rows, scales.shape[1], group).astype(np.float64)
+def unpack(words, scales, biases, bits):
+    """[rows, in bits / 32] u32, [rows, groups] twice -> float64 [rows, in]."""
+    rows, group = words.shape[0], 32 * words.shape[1] // (bits * scales.shape[1])
+    data = np.ascontiguousarray(words).view(np.uint8)
+    if bits == 8:
+        q = data
+    elif bits == 4:
+        q = np.stack([data & 15, data >> 4], axis=-1)
+    else:
+        q = np.packbits(np.unpackbits(data, axis=1, bitorder="little").reshape(rows, -1, bits), axis=-1, bitorder="little")
+    q = q.reshape(rows, scales.shape[1], group)
     return (q * scales[:, :, None] + biases[:, :, None]).reshape(rows, -1)
 
 
 def load(folder):
-    global WIDTHS
     config = json.loads((folder / "config.json").read_text())
     raw = {}
     for shard in sorted(folder.glob("model*.safetensors")):
         raw.update(mx.load(str(shard)))
-    WIDTHS = (config["hidden_size"], config["intermediate_size"], config["num_attention_heads"] * config["head_dim"])
+    quantization = config["quantization"]
 
     def floats(name):
         return np.array(raw[name].astype(mx.float32)).astype(np.float64)
@@ -66,7 +66,8 @@ def load(folder):
         if kind != "weight":
             continue
         if stem + ".scales" in raw:
-            w = unpack(np.array(raw[name]), floats(stem + ".scales"), floats(stem + ".biases"))
+            w = unpack(np.array(raw[name]), floats(stem + ".scales"), floats(stem + ".biases"),
+                       quantization.get(stem, quantization)["bits"])
         else:
             w = floats(name) + (1 if "norm" in stem else 0)
         layer = re.match(r"model\.layers\.(\d+)\.(.*)", stem)
