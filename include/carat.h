@@ -79,6 +79,7 @@ typedef struct carat_model_options {
     void (*progress)(void *arg, const char *what, double done,
                      double total); /* told of the load, by the calling thread */
     void *arg;                      /* progress's own */
+    bool screened_head;             /* see carat_session_heads; costs 4.5 bits more for each weight of the head */
 } carat_model_options;
 
 /* backend "auto", the rest 0. Its strings are static. */
@@ -193,6 +194,11 @@ CARAT_API carat_sampling carat_sampling_default(const carat_model *m);
  * layer of the first NaN; EINTERRUPTED: nothing was chosen, and it may be asked again. */
 CARAT_API carat_status carat_session_next(carat_session *s, const carat_sampling *how, carat_token *token,
                                           carat_error *err);
+/* Heads that next has read, and logits that they computed in full, in all. On a model opened with screened_head a copy of the
+ * last matrix at four bits is read for all logits, and the matrix itself for those that may be among the likeliest and those
+ * that penalties and biases touch: next gives the same tokens. Options that hang on more logits (top_k 0 or above 1024,
+ * penalties on as many tokens) get all of them. */
+CARAT_API void carat_session_heads(const carat_session *s, int64_t *heads, int64_t *scored);
 /* log-probability (natural) of the token last given by next, under the unmodified logits; 0 before. */
 CARAT_API double carat_session_logprob(const carat_session *s);
 /* The text that token completes into the caller's text[cap], whole characters only, and its length; nothing if cap < the model's

@@ -62,7 +62,12 @@ CARAT_API carat_status carat_eval_perplexity(carat_model *m, const char *text, s
                                              const carat_job *job, carat_perplexity *out, carat_error *err);
 
 typedef struct carat_kl {
-    double kl_mean, kl_p99, top1_agree, ppl_base, ppl;
+    double kl_mean, kl_p99;
+    double top1_agree,
+        top64_agree; /* share of positions with the same first choice; with the same 64 in the same order */
+    double ppl_base, ppl;
+    double
+        scored; /* logits per position that the model computed in full: all, unless it was opened with screened_head */
     size_t tokens;
 } carat_kl;
 

@@ -118,6 +118,8 @@ carat_status carat_eval_kl(carat_model *base, carat_model *m, const char *text, 
         *out = (carat_kl){.kl_mean = k.kl_mean,
                           .kl_p99 = k.kl_p99,
                           .top1_agree = k.top1_agree,
+                          .top64_agree = k.top64_agree,
+                          .scored = k.scored,
                           .ppl_base = k.ppl_base,
                           .ppl = k.ppl,
                           .tokens = k.tokens};

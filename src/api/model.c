@@ -65,6 +65,7 @@ static ct_sampling sampling_defaults(const ct_tensors *t)
 static ct_status fits(const carat_model *m, const ct_backend *b, const carat_model_options *opt, ct_error *err)
 {
     ct_gemma asked = {.cfg = m->cfg, .backend = b, .ops = b->ops(opt->isa)};
+    asked.rough.w.rows = opt->screened_head ? m->cfg.embed_rows : 0;
     ct_session_options smallest = {.type_k = -1, .type_v = -1};
     ct_status st = ct_kv_types(opt->kv, &smallest.type_k, &smallest.type_v, err);
     if (st != CT_OK)
@@ -73,7 +74,7 @@ static ct_status fits(const carat_model *m, const ct_backend *b, const carat_mod
     size_t have = b->memory_free ? b->memory_free() : ct_memory_available(), need;
     if (asked.ops == NULL || have == 0)
         return CT_OK; /* another sentence says what is wrong, or nobody knows */
-    size_t weights = ct_gemma_bytes(m->tensors, b);
+    size_t weights = ct_gemma_bytes(m->tensors, b) + (opt->screened_head ? ct_rough_bytes(&m->cfg) : 0);
     size_t session = ct_session_need(&asked, &smallest, context, opt->threads > 0 ? opt->threads : ct_cores(), NULL,
                                      NULL, NULL);
     if (ct_add_ok(weights, session, &need) && need <= have)
@@ -88,9 +89,15 @@ static ct_status fits(const carat_model *m, const ct_backend *b, const carat_mod
 static ct_status load_on(carat_model *m, const ct_backend *b, const carat_model_options *opt, bool *keep, ct_error *err)
 {
     ct_status st = fits(m, b, opt, err);
-    return st == CT_OK ? ct_gemma_load_told(&m->gemma, m->tensors, b, opt->isa, m->pool,
-                                            &(ct_tell){opt->progress, opt->arg}, keep, err)
-                       : st;
+    ct_tell tell = {opt->progress, opt->arg};
+    if (st == CT_OK)
+        st = ct_gemma_load_told(&m->gemma, m->tensors, b, opt->isa, m->pool, &tell, keep, err);
+    if (st != CT_OK || !opt->screened_head)
+        return st;
+    st = ct_rough_make(&m->gemma, m->tensors, m->pool, &tell, err);
+    if (st != CT_OK)
+        ct_gemma_free(&m->gemma);
+    return st;
 }
 
 static ct_status load_weights(carat_model *m, const carat_model_options *opt, bool *keep, ct_error *err)

@@ -267,6 +267,7 @@ carat_status carat_session_next(carat_session *s, const carat_sampling *how, car
     if (st != CT_OK)
         return ct_api_error(err, st, &e);
     ct_api_lock(s->model);
+    ct_session_expect(s->s, &o);
     st = settle(s, &e);
     if (st == CT_OK)
         st = ct_session_sample(s->s, &o, &s->pending, &s->logprob, &e);
@@ -276,6 +277,17 @@ carat_status carat_session_next(carat_session *s, const carat_sampling *how, car
         *token = s->pending;
     }
     return ct_api_error(err, st, &e);
+}
+
+void carat_session_heads(const carat_session *s, int64_t *heads, int64_t *scored)
+{
+    int64_t h = 0, n = 0;
+    if (s)
+        ct_session_heads(s->s, &h, &n);
+    if (heads)
+        *heads = h;
+    if (scored)
+        *scored = n;
 }
 
 double carat_session_logprob(const carat_session *s) { return s ? s->logprob : 0; }

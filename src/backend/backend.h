@@ -15,6 +15,12 @@
 #include "base/pool.h"
 #include "quant/dtype.h"
 
+#define CT_SCREEN_TOP 64 /* columns that linear_top is asked for at least */
+#define CT_SCREEN_ROWS 4 /* rows of activations that are screened together; more are computed in full (docs/SPEED.md) */
+#define CT_SCREEN_MAX 1024 /* and at most; of `also` likewise */
+/* Standard deviations that a rough logit may be off. Activations are not alike in all columns, so what was measured, over 42
+ * million logits of the 270M model, has a deviation of 1.06 of what the lengths say: 6 times that. */
+#define CT_SCREEN_SIGMAS 6.4f
 #define CT_LINEAR_MAX 4 /* matrices in one linear call */
 #define CT_KV_PAGE 64   /* positions in a page of the cache: a multiple of every kernel's tile (16) */
 
@@ -101,6 +107,21 @@ typedef struct ct_kv {
     bool frozen; /* what is stored stays: the forward does not call kv_store */
 } ct_kv;
 
+/* A copy of the head at four bits, for linear_top: the weight itself, and how far its rows may be off. */
+typedef struct ct_rough {
+    ct_weight w;   /* as the head; rows 0 = there is none */
+    float *spread; /* [rows] standard deviation of each logit, for activations of length 1 */
+    float *most;   /* [ceil(rows/16)] the largest of 16 spreads */
+} ct_rough;
+
+/* Which of a row's logits must be right, and how many were computed in full: linear_top. */
+typedef struct ct_screen {
+    int32_t top;         /* 1..CT_SCREEN_MAX: this many of the largest */
+    int32_t n_also;      /* 0..CT_SCREEN_MAX */
+    const int32_t *also; /* [n_also] columns, in any order */
+    int32_t scored;      /* out */
+} ct_screen;
+
 /* What an op is given besides its operands. One per session or batch; one thread at a time. */
 typedef struct ct_ctx {
     ct_pool *pool;
@@ -116,6 +137,7 @@ typedef struct ct_limits {
     int32_t rows;     /* n */
     int32_t max_cols; /* largest K of a linear */
     int32_t max_out;  /* largest N of a linear, the head excluded */
+    int32_t head_out; /* N of a head that linear_top screens; 0 = it is not called */
     int32_t heads, kv_heads, head_dim;
     int32_t context; /* positions */
     int32_t threads;

@@ -59,6 +59,8 @@ bool ct_find_loop(const int32_t *ids, size_t n, int32_t *period, int32_t *start)
 
 /* Bytes read to decode one token that attends to `positions` stored ones: weights once, caches as far as each layer looks. */
 double ct_decode_bytes_at(const ct_gemma *m, int32_t type_k, int32_t type_v, int32_t positions);
+/* Bytes that were not read of the head, where `heads` of them computed `scored` logits in full. */
+double ct_head_saved(const ct_gemma *m, double heads, double scored);
 /* Multiplications and additions of n prompt rows behind `depth` positions, the head for one row. */
 double ct_prompt_ops(const ct_gemma *m, int32_t n, int32_t depth);
 
@@ -132,7 +134,8 @@ ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, 
                              const ct_job *job, ct_perplexity *out, ct_error *err);
 
 typedef struct ct_kl {
-    double kl_mean, kl_p99, top1_agree, ppl_base, ppl;
+    double kl_mean, kl_p99, top1_agree, top64_agree, ppl_base, ppl;
+    double scored; /* logits per position that a screened head computed in full */
     size_t tokens;
 } ct_kl;
 

@@ -139,7 +139,7 @@ struct walk { /* collects log-probabilities of the text's own tokens */
     const float *base; /* KL, tested pass: what the base pass stored, else NULL */
     int32_t first;     /* position of row 0 of keep and base */
     double *kl;        /* KL, tested pass: one per position */
-    size_t n_kl, agree;
+    size_t n_kl, agree, agree64;
     double nll_base;
     struct soft soft;
     ct_error *err;
@@ -154,6 +154,18 @@ static void count_nll(struct walk *w, double nll, size_t index)
         w->weakest = index;
     }
     w->scored++;
+}
+
+static ct_status best_of(const float *logits, int32_t v, double z, ct_top *top, size_t n, ct_error *err);
+
+/* The same likeliest tokens, as many as a screened head promises, in the same order? */
+static bool same_top(const float *a, const float *b, int32_t v)
+{
+    ct_top x[CT_SCREEN_TOP], y[CT_SCREEN_TOP];
+    bool same = best_of(a, v, 0, x, CT_SCREEN_TOP, NULL) == CT_OK && best_of(b, v, 0, y, CT_SCREEN_TOP, NULL) == CT_OK;
+    for (int32_t i = 0; i < CT_SCREEN_TOP; i++)
+        same = same && x[i].id == y[i].id;
+    return same;
 }
 
 static ct_status on_logits(void *arg, int32_t pos, const float *logits)
@@ -185,13 +197,14 @@ static ct_status on_logits(void *arg, int32_t pos, const float *logits)
         kl += w->soft.part[i].sum_a;
     w->kl[w->n_kl++] = kl > 0 ? kl : 0; /* rounding can leave -1e-16 */
     w->agree += top == top_base;
+    w->agree64 += same_top(base, logits, w->v);
     w->nll_base += w->soft.za - (double)base[w->ids[next]];
     count_nll(w, w->soft.zb - (double)logits[w->ids[next]], next);
     return CT_OK;
 }
 
 static ct_status session_for(ct_session **s, const ct_subject *who, size_t context, bool exact, int32_t type_k,
-                             int32_t type_v, ct_error *err)
+                             int32_t type_v, bool screened, ct_error *err)
 {
     int32_t longest = who->model->cfg.context;
     if (context > INT32_MAX / 2 || (longest > 0 && context > (size_t)longest)) {
@@ -201,6 +214,10 @@ static ct_status session_for(ct_session **s, const ct_subject *who, size_t conte
     }
     ct_session_options o = {
         .context = (int32_t)context, .exact = exact, .type_k = type_k, .type_v = type_v, .max_out = MAX_OUT};
+    if (screened) { /* more rows at once would be read in full */
+        o.max_out = 1;
+        o.screen_all = true;
+    }
     return ct_session_create(s, who->model, who->pool, &o, err);
 }
 
@@ -264,7 +281,7 @@ ct_status ct_score(const ct_subject *who, const int32_t *ids, size_t n, size_t f
                        "expected at least one id and a first scored place of 1 or more, found %zu and %zu", n, from);
     ct_status st = check_ids(who, ids, n, err);
     if (st == CT_OK)
-        st = session_for(&s, who, n, exact, type_k, type_v, err);
+        st = session_for(&s, who, n, exact, type_k, type_v, false, err);
     if (st != CT_OK)
         goto done;
     size_t before = from - 1 < n ? from - 1 : n; /* ids whose successors are not scored */
@@ -343,7 +360,7 @@ ct_status ct_eval_perplexity(const ct_subject *who, const char *text, size_t n, 
     struct walk w = {.pool = who->pool, .v = who->model->cfg.vocab, .err = err};
     ct_status st = cut(who, text, n, opt, &ids, &chunks, err);
     if (st == CT_OK)
-        st = session_for(&s, who, (size_t)opt->context, opt->exact, opt->type_k, opt->type_v, err);
+        st = session_for(&s, who, (size_t)opt->context, opt->exact, opt->type_k, opt->type_v, false, err);
     if (st != CT_OK)
         goto done;
     uint64_t start = ct_now_ns();
@@ -403,9 +420,9 @@ ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *
                      rows * (size_t)v * sizeof(float));
         goto done;
     }
-    st = session_for(&sb, base, (size_t)c, true, -1, -1, err);
+    st = session_for(&sb, base, (size_t)c, true, -1, -1, false, err);
     if (st == CT_OK)
-        st = session_for(&s, who, (size_t)c, opt->exact, opt->type_k, opt->type_v, err);
+        st = session_for(&s, who, (size_t)c, opt->exact, opt->type_k, opt->type_v, who->model->rough.w.rows > 0, err);
     struct walk wb = {.pool = base->pool, .v = v, .keep = keep, .err = err};
     struct walk w = {.pool = who->pool, .v = v, .base = keep, .kl = kl, .err = err};
     for (int32_t i = 0; i < chunks && st == CT_OK; i++) {
@@ -426,6 +443,10 @@ ct_status ct_eval_kl(const ct_subject *base, const ct_subject *who, const char *
     out->kl_mean = sum / count;
     out->kl_p99 = kl[rank > 0 ? rank - 1 : 0];
     out->top1_agree = (double)w.agree / count;
+    out->top64_agree = (double)w.agree64 / count;
+    int64_t heads, scored;
+    ct_session_heads(s, &heads, &scored);
+    out->scored = heads > 0 ? (double)scored / (double)heads : v;
     out->ppl_base = exp(w.nll_base / count);
     out->ppl = exp(w.nll / count);
     out->tokens = w.n_kl;

@@ -1,6 +1,6 @@
 /* Speed: fixed lengths (pp, tg) and whole texts as users generate them.
  *
- * Fixed lengths feed a fixed stream of pseudo-random ids, no sampling, one untimed warm-up. The stored depth is fed before the
+ * Fixed lengths feed a fixed stream of ids, no sampling, one untimed warm-up. The stored depth is fed before the
  * clock starts; between samples the cache is cut back to it. Of a decode test the share is taken in pairs: a quarter of a second
  * of decoding, then, with the clock stopped, a look at the bandwidth. */
 #include "bench/bench.h"
@@ -32,6 +32,15 @@ double ct_decode_bytes_at(const ct_gemma *m, int32_t type_k, int32_t type_v, int
     return bytes;
 }
 
+double ct_head_saved(const ct_gemma *m, double heads, double scored)
+{
+    if (m->rough.w.rows == 0 || heads * m->cfg.vocab <= scored)
+        return 0;
+    double head = (double)ct_head_of(m)->buf.bytes;
+    double saved = heads * (head - (double)m->rough.w.buf.bytes) - scored / m->cfg.embed_rows * head;
+    return saved > 0 ? saved : 0;
+}
+
 double ct_prompt_ops(const ct_gemma *m, int32_t n, int32_t depth)
 {
     const ct_config *cfg = &m->cfg;
@@ -54,12 +63,16 @@ struct fixed {
     int32_t max_rows;
     ct_reader *reader; /* NULL: prompts, or nobody asks for shares, or: */
     double steady;     /* a device's own bandwidth, which does not wander as memory does that others share */
+    ct_screen *screen; /* [batch] */
+    ct_ids text;       /* a screened head's speed depends on what it reads, and after noise everything is likely */
     ct_error *err;
 };
 
-/* The fixed stream of ids: other ones for every sequence, so that no two rows are alike. */
+/* The fixed stream of ids, pseudo-random or a text: other ones for every sequence, so that no two rows are alike. */
 static int32_t id_at(const struct fixed *f, int32_t seq, int32_t pos)
 {
+    if (f->text.n > 0)
+        return f->text.ids[((size_t)seq * 61 + (size_t)pos) % f->text.n];
     return (int32_t)(ct_rng_u64(1, (uint64_t)seq, (uint64_t)pos) % (uint64_t)f->who->model->cfg.vocab);
 }
 
@@ -115,13 +128,19 @@ static ct_status go(struct fixed *f, double *seconds, double *share)
     if (t->prompt > 0)
         st = feed_all(f, t->depth + t->prompt);
     for (int32_t i = 0; i < t->generate && st == CT_OK; i++) {
-        for (int32_t q = 0; q < t->batch; q++)
-            f->rows[q] = (ct_batch_row){.seq = q, .token = id_at(f, q, t->depth + i), .decode = true, .want = true};
+        for (int32_t q = 0; q < t->batch; q++) {
+            f->screen[q] = (ct_screen){.top = CT_SCREEN_TOP};
+            f->rows[q] = (ct_batch_row){.seq = q,
+                                        .token = id_at(f, q, t->depth + i),
+                                        .decode = true,
+                                        .want = true,
+                                        .screen = f->who->model->rough.w.rows > 0 ? &f->screen[q] : NULL};
+        }
         st = ct_job_poll(f->job, f->err);
         if (st == CT_OK)
             st = ct_batch_step(f->b, f->rows, t->batch, NULL, NULL, f->err);
         double slice = f->reader ? ct_seconds_since(start) : 0;
-        bytes += step_bytes(f, i);
+        bytes += step_bytes(f, i) - (f->text.n > 0 ? ct_head_saved(f->who->model, 1, f->screen[0].scored) : 0);
         if (f->reader && (slice >= SLICE_S || i + 1 == t->generate)) {
             double after = ct_reader_now(f->reader, f->who->pool);
             could += slice * (before + after) / 2;
@@ -181,7 +200,14 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
     if (st != CT_OK)
         goto done;
     f.rows = ct_calloc((size_t)f.max_rows, sizeof *f.rows);
-    if (f.rows == NULL) {
+    f.screen = ct_calloc((size_t)test->batch, sizeof *f.screen);
+    if (who->model->rough.w.rows > 0 && who->vocab) {
+        size_t n;
+        const char *text = ct_quality_text(&n);
+        if ((st = ct_tokenize(who->vocab, text, n, true, false, &f.text, err)) != CT_OK)
+            goto done;
+    }
+    if (f.rows == NULL || f.screen == NULL) {
         st = ct_fail(err, CT_ENOMEM, "bench", "out of memory for %d rows", f.max_rows);
         goto done;
     }
@@ -203,6 +229,8 @@ ct_status ct_bench_run(const ct_subject *who, double bandwidth, double int8_rate
         ct_job_progress(job, what, test->repeats + 1, test->repeats + 1);
 done:
     ct_reader_free(f.reader);
+    ct_ids_deinit(&f.text);
+    ct_free(f.screen);
     ct_free(f.rows);
     ct_batch_free(f.b);
     return st;
@@ -269,6 +297,7 @@ static ct_status generate(const ct_subject *who, double bandwidth, int32_t max_t
                 break;
             }
             bytes += ct_decode_bytes_at(who->model, -1, -1, ct_session_length(s) + 1);
+            ct_session_expect(s, how);
             st = ct_session_decode(s, token, err);
         }
         if (st == CT_OK)
@@ -294,6 +323,9 @@ static ct_status generate(const ct_subject *who, double bandwidth, int32_t max_t
     /* The token that ended the text took a step like the others, though it is not counted as text. */
     int32_t steps = out->tokens - 1 + (out->stop == 1);
     double seconds = ct_seconds_since(first);
+    int64_t heads, scored;
+    ct_session_heads(s, &heads, &scored);
+    bytes -= ct_head_saved(who->model, (double)heads, (double)scored);
     out->ttft_s = (double)(first - start) * 1e-9;
     out->tok_s = steps > 0 ? steps / seconds : 0;
     out->share = steps > 0 && bandwidth > 0 ? bytes / seconds / bandwidth : 0;

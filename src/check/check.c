@@ -25,6 +25,7 @@ static const struct {
     {"norm_add_norm", ct_check_norm_add_norm, offsetof(ct_ops, norm_add_norm)},
     {"softcap", ct_check_softcap, offsetof(ct_ops, softcap)},
     {"gather", ct_check_gather, offsetof(ct_ops, gather)},
+    {"linear_top", ct_check_linear_top, offsetof(ct_ops, linear_top)},
 };
 
 enum { N_CHECKS = sizeof checks / sizeof checks[0] };

@@ -67,7 +67,7 @@ typedef struct ct_check_weight {
 typedef void ct_check_op_fn(ct_check *t);
 ct_check_op_fn ct_check_embed, ct_check_rope_table, ct_check_rmsnorm, ct_check_linear, ct_check_head_norm,
     ct_check_rope, ct_check_norm_rope, ct_check_kv_store, ct_check_attention, ct_check_geglu, ct_check_linear_geglu,
-    ct_check_norm_add, ct_check_norm_add_norm, ct_check_softcap, ct_check_gather;
+    ct_check_norm_add, ct_check_norm_add_norm, ct_check_softcap, ct_check_gather, ct_check_linear_top;
 
 void ct_check_line_begin(ct_check *t, const char *op, const char *type);
 void ct_check_line_end(ct_check *t);

@@ -50,6 +50,8 @@ static int divergence(const args *a, carat_model *base, carat_model *m, const ch
         json_real(&b, "kl_mean", r.kl_mean);
         json_real(&b, "kl_p99", r.kl_p99);
         json_real(&b, "top1_agree", r.top1_agree);
+        json_real(&b, "top64_agree", r.top64_agree);
+        json_real(&b, "head_rows", r.scored);
         json_real(&b, "ppl_base", r.ppl_base);
         json_real(&b, "ppl", r.ppl);
         json_int(&b, "tokens", (int64_t)r.tokens);
@@ -57,6 +59,7 @@ static int divergence(const args *a, carat_model *base, carat_model *m, const ch
     } else {
         putf(&b, "KL(base || model)  mean %.3e  99th percentile %.3e nats\n", r.kl_mean, r.kl_p99);
         putf(&b, "same first choice  %.2f %% of %zu positions\n", 100 * r.top1_agree, r.tokens);
+        putf(&b, "same 64, in order  %.2f %%\n", 100 * r.top64_agree);
         putf(&b, "perplexity         %.4f (base %.4f)\n", r.ppl, r.ppl_base);
     }
     int status = buffer_print(&b);
@@ -71,6 +74,7 @@ static int open_base(const args *a, carat_model **base)
     of_base.model = a->base;
     of_base.backend = a->base_backend ? a->base_backend : a->backend;
     of_base.isa = a->base_backend ? NULL : a->isa;
+    of_base.head = NULL;  /* the right logits, which the model is compared with */
     of_base.quiet = true; /* its warnings are the model's as well, or not what was asked about */
     int status = model_path(&of_base, NULL, path, sizeof path);
     return status >= 0 ? status : model_open(&of_base, path, false, base);

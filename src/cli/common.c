@@ -195,6 +195,7 @@ int model_open(const args *a, const char *path, bool vocab_only, carat_model **m
     o.vocab_only = vocab_only;
     o.context = a->context;
     o.kv = a->kv;
+    o.screened_head = a->head && strcmp(a->head, "screened") == 0;
     progress p;
     progress_init(&p, a);
     o.progress = progress_show;

@@ -251,6 +251,10 @@ void generation_json(const generation *g, buffer *b)
     json_real(b, "tok_s", g->tok_s);
     json_uint(b, "seed", g->how.seed);
     json_real(b, "temperature", g->how.temperature);
+    int64_t heads, scored;
+    carat_session_heads(g->s, &heads, &scored);
+    if (heads > 0)
+        json_real(b, "head_rows", (double)scored / (double)heads);
     json_str(b, "model", g->info.path);
     json_str(b, "backend", g->info.backend);
     json_str(b, "isa", g->info.isa);
@@ -265,6 +269,11 @@ void generation_stats(const generation *g)
     fprintf(stderr, "prompt     %d tokens, first token after %.3f s (%.1f tok/s)\n", g->prompt_tokens, g->ttft_s,
             g->ttft_s > 0 ? g->prompt_tokens / g->ttft_s : 0);
     fprintf(stderr, "generated  %d tokens, %.1f tok/s, stopped: %s\n", g->tokens, g->tok_s, g->stop);
+    int64_t heads, scored;
+    carat_session_heads(g->s, &heads, &scored);
+    if (heads > 0)
+        fprintf(stderr, "head       %.0f of %d rows in full, %.1f %%\n", (double)scored / (double)heads, g->info.vocab,
+                100.0 * (double)scored / (double)heads / g->info.vocab);
     fprintf(stderr, "memory     %s at most, weights %s, session %s reserved for a context of %d\n",
             human_bytes(rss, (double)ct_rss_peak_bytes()), human_bytes(weights, (double)g->info.weight_bytes),
             human_bytes(session, (double)carat_session_bytes(g->s)), carat_session_context(g->s));

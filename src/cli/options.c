@@ -64,7 +64,8 @@ const option options[] = {
     {"exact", 0, FLAG, NULL, AT(exact), 0, 0, COMPUTE, "the exact path for prompts too"},
     {"deterministic", 0, FLAG, NULL, AT(deterministic), 0, 0, COMPUTE,
      "tokens do not depend on neighbours in a batch: always so on a CPU"},
-    {"head", 0, TEXT, "full", AT(head), 0, 0, COMPUTE, "how the last product is made: full"},
+    {"head", 0, TEXT, "HOW", AT(head), 0, 0, COMPUTE,
+     "full or screened: read all of the last matrix, or a copy at four bits and what counts (default: full)"},
     {"no-bos", 0, FLAG, NULL, AT(no_bos), 0, 0, C_TOKENIZE | C_LOGITS, "no <bos> in front"},
     {"special", 0, FLAG, NULL, AT(special), 0, 0, VOCABULARY,
      "control pieces in the text are tokens; in ids they give text"},
@@ -345,10 +346,8 @@ static int check_words(const args *a)
         if (backends[i] == NULL)
             return fail(EXIT_USAGE, "expected a backend auto, ref, cpu or cuda, found '%s'", named[k]);
     }
-    if (a->head && strcmp(a->head, "screened") == 0)
-        return fail(EXIT_USAGE, "--head screened is not there yet: --head full is what there is");
-    if (a->head && strcmp(a->head, "full") != 0)
-        return fail(EXIT_USAGE, "--head: expected full, found '%s'", a->head);
+    if (a->head && strcmp(a->head, "full") != 0 && strcmp(a->head, "screened") != 0)
+        return fail(EXIT_USAGE, "--head: expected full or screened, found '%s'", a->head);
     if (a->raw && a->chat)
         return fail(EXIT_USAGE, "--raw and --chat exclude each other");
     if (a->path && strcmp(a->path, "prompt") != 0 && strcmp(a->path, "decode") != 0)

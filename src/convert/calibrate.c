@@ -200,7 +200,7 @@ ct_status ct_calibrate(ct_imatrix **out, const ct_gemma *model, ct_pool *pool, c
         ct_rows rows = {.n = chunk, .n_prompt = chunk, .token = token, .pos = pos, .seq = seq};
         ct_forward_layers(&m, &c, &step, &rows, cache.kv, wanted, chunk, NULL, NULL);
         for (int32_t i = 0; i < chunk; i += HEAD_ROWS)
-            ct_forward_head(&m, &c, &step, i, chunk - i < HEAD_ROWS ? chunk - i : HEAD_ROWS);
+            ct_forward_head(&m, &c, &step, i, chunk - i < HEAD_ROWS ? chunk - i : HEAD_ROWS, NULL);
         if (how->progress)
             how->progress(how->arg, (double)(at + 1) * chunk, (double)chunks * chunk);
         if (how->keep_going && !how->keep_going(how->arg))

@@ -102,6 +102,7 @@ static void build_tables(void)
             .norm_add_norm = ct_cpu_norm_add_norm,
             .softcap = ct_cpu_softcap,
             .gather = ct_cpu_gather,
+            .linear_top = ct_cpu_linear_top,
         };
     }
 }
@@ -204,7 +205,8 @@ static ct_status weight_load(ct_weight *w, const void *src, ct_pool *pool, bool 
 
 static size_t scratch_bytes(const ct_limits *l)
 {
-    size_t a = ct_cpu_linear_scratch(l), b = ct_cpu_attention_scratch(l), c = (size_t)l->head_dim * 8 + 4096;
+    size_t a = ct_cpu_linear_scratch(l) + ct_cpu_head_scratch(l), b = ct_cpu_attention_scratch(l),
+           c = (size_t)l->head_dim * 8 + 4096;
     size_t most = a > b ? a : b;
     return most > c ? most : c;
 }

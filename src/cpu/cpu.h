@@ -13,6 +13,13 @@ void ct_cpu_linear_geglu(ct_ctx *c, ct_view y, ct_view x, const ct_weight *gate,
                          const ct_rows *rows);
 void ct_cpu_embed(ct_ctx *c, ct_view y, const ct_weight *w, const ct_rows *rows, float scale);
 size_t ct_cpu_linear_scratch(const ct_limits *l);
+/* linear for at most CT_SCREEN_ROWS exact rows, of some tiles only (all: NULL); leaves what is taken of the scratch alone. */
+void ct_cpu_linear_tiles(ct_ctx *c, ct_view y, ct_view x, const ct_weight *w, const int32_t *list, int32_t n);
+
+/* head.c */
+void ct_cpu_linear_top(ct_ctx *c, ct_view y, ct_view x, const ct_weight *w, const ct_rough *rough,
+                       ct_screen *const *how);
+size_t ct_cpu_head_scratch(const ct_limits *l);
 
 /* rows.c */
 void ct_cpu_rope_table(ct_ctx *c, ct_view cs, const ct_rows *rows, const ct_rope *how);

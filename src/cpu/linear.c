@@ -23,10 +23,12 @@ struct job {
     const ct_weight *const *w;
     const struct tile_type *tt[CT_LINEAR_MAX];
     const ct_view *y;
-    bool geglu; /* two matrices, one output */
+    bool geglu;          /* two matrices, one output */
+    const int32_t *list; /* these tiles of one matrix only; NULL = all */
     int32_t first_task[CT_LINEAR_MAX + 1];
     int32_t per_task[CT_LINEAR_MAX]; /* tiles */
-    uint8_t *panels;                 /* per worker */
+    int32_t n_tiles[CT_LINEAR_MAX];
+    uint8_t *panels; /* per worker */
     size_t panel_bytes;
 };
 
@@ -159,13 +161,14 @@ static void linear_task(void *arg, int32_t task, int32_t worker)
     while (task >= j->first_task[i + 1])
         i++;
     const ct_weight *w = j->w[i];
-    int32_t tiles = tile_count(w), from = (task - j->first_task[i]) * j->per_task[i];
+    int32_t tiles = j->n_tiles[i], from = (task - j->first_task[i]) * j->per_task[i];
     int32_t to = from + j->per_task[i] < tiles ? from + j->per_task[i] : tiles;
     int32_t prompts = j->a.n_prompt, exacts = j->a.n - prompts;
     bool can = j->k->unpack[j->tt[i]->kernel] && (!j->geglu || j->k->unpack[j->tt[1]->kernel]);
     bool panel_prompt = can && prompts > DOT_MAX, panel_exact = can && exacts > DOT_MAX;
     if (!panel_prompt || !panel_exact)
-        for (int32_t tile = from; tile < to; tile++) {
+        for (int32_t i_tile = from; i_tile < to; i_tile++) {
+            int32_t tile = j->list ? j->list[i_tile] : i_tile;
             if (!panel_prompt)
                 dot_rows(j, i, tile, 0, prompts, false);
             if (!panel_exact)
@@ -191,12 +194,14 @@ static void linear_task(void *arg, int32_t task, int32_t worker)
     }
 }
 
+/* list: n_list tiles of the one matrix, or NULL. Uses the scratch behind what is taken of it. */
 static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weight *const *w, const ct_rows *rows,
-                bool geglu)
+                bool geglu, const int32_t *list, int32_t n_list)
 {
     const struct kernels *k = ct_cpu_kernels(c);
     int32_t n = x.rows, cols = x.cols;
-    struct job j = {.k = k, .w = w, .y = y, .geglu = geglu};
+    size_t used = c->scratch->used;
+    struct job j = {.k = k, .w = w, .y = y, .geglu = geglu, .list = list};
     struct acts *a = &j.a;
     *a = (struct acts){.n = n,
                        .n_prompt = c->exact ? 0 : rows->n_prompt,
@@ -205,7 +210,7 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
                        .x = ct_view_row(x, 0),
                        .stride = x.stride};
     bool ints = false, bf16 = false, half_mins = false;
-    a->ahead = n > 1 || w[0]->rows < LONG_STREAM || w[0]->dtype->block_elems == 256;
+    a->ahead = n > 1 || list || w[0]->rows < LONG_STREAM || w[0]->dtype->block_elems == 256;
     for (int32_t i = 0; i < m; i++) {
         j.tt[i] = ct_tile_type(w[i]->dtype->type);
         ints = ints || j.tt[i]->kind == TILE_INT;
@@ -213,7 +218,6 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
         half_mins = half_mins || (j.tt[i]->has_min && j.tt[i]->halves == 2);
     }
     size_t sn = (size_t)n, groups = (size_t)a->groups, pitch = ct_round_up((size_t)cols, 2);
-    ct_arena_reset(c->scratch);
     if (ints) {
         a->hi = ct_arena_alloc(c->scratch, sn * (size_t)cols);
         a->lo = ct_arena_alloc(c->scratch, sn * (size_t)cols);
@@ -251,21 +255,31 @@ static void run(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weig
     for (int32_t i = 0; i < outputs; i++) {
         size_t per = TASK_BYTES / j.tt[i]->bytes(cols);
         j.per_task[i] = blocks ? (geglu ? 1 : 2) : per < 1 ? 1 : (int32_t)per;
-        j.first_task[i + 1] = j.first_task[i] + (tile_count(w[i]) + j.per_task[i] - 1) / j.per_task[i];
+        j.n_tiles[i] = list ? n_list : tile_count(w[i]);
+        j.first_task[i + 1] = j.first_task[i] + (j.n_tiles[i] + j.per_task[i] - 1) / j.per_task[i];
     }
     ct_pool_run(c->pool, j.first_task[outputs], linear_task, &j);
+    c->scratch->used = used;
 }
 
 void ct_cpu_linear(ct_ctx *c, int32_t m, const ct_view *y, ct_view x, const ct_weight *const *w, const ct_rows *rows)
 {
-    run(c, m, y, x, w, rows, false);
+    ct_arena_reset(c->scratch);
+    run(c, m, y, x, w, rows, false, NULL, 0);
 }
 
 void ct_cpu_linear_geglu(ct_ctx *c, ct_view y, ct_view x, const ct_weight *gate, const ct_weight *up,
                          const ct_rows *rows)
 {
     const ct_weight *const w[2] = {gate, up};
-    run(c, 2, &y, x, w, rows, true);
+    ct_arena_reset(c->scratch);
+    run(c, 2, &y, x, w, rows, true, NULL, 0);
+}
+
+void ct_cpu_linear_tiles(ct_ctx *c, ct_view y, ct_view x, const ct_weight *w, const int32_t *list, int32_t n)
+{
+    if (list == NULL || n > 0)
+        run(c, 1, &y, x, &w, &(ct_rows){.n = x.rows}, false, list, n);
 }
 
 /* Rows of the embedding, one lane of a tile each. */

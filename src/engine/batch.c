@@ -13,7 +13,9 @@ struct ct_batch {
     int32_t *token, *pos, *seq, *out; /* [max_rows] where ct_rows points, and the wanted rows */
     int64_t *seen;                    /* [sequences] number of the step that last had rows of it */
     int64_t steps;
-    int32_t n_logits; /* rows of logits that are valid */
+    ct_screen **screen; /* [max_rows] of the wanted rows; NULL = in full */
+    int32_t from;       /* the first of the rows of logits, among the wanted ones */
+    int32_t n_logits;   /* rows of logits that are valid */
     float *
         logits; /* [max_out][stride of the step's] those of a device, fetched when somebody looks; NULL for the CPU's own */
     bool fetched;
@@ -69,8 +71,8 @@ static size_t logits_bytes(const ct_gemma *m, int32_t max_out)
 
 static size_t host_bytes(const ct_gemma *m, const ct_batch_options *o)
 {
-    return (size_t)o->max_rows * 4 * sizeof(int32_t) + (size_t)o->sequences * sizeof(int64_t) + sizeof(ct_batch) +
-           logits_bytes(m, o->max_out);
+    return (size_t)o->max_rows * (4 * sizeof(int32_t) + sizeof(ct_screen *)) + (size_t)o->sequences * sizeof(int64_t) +
+           sizeof(ct_batch) + logits_bytes(m, o->max_out);
 }
 
 size_t ct_batch_need(const ct_gemma *m, const ct_batch_options *opt, int32_t threads, size_t *local, size_t *global,
@@ -102,11 +104,13 @@ ct_status ct_batch_create(ct_batch **out, const ct_gemma *m, ct_pool *pool, cons
     b->pos = ct_alloc(n * sizeof *b->pos);
     b->seq = ct_alloc(n * sizeof *b->seq);
     b->out = ct_alloc(n * sizeof *b->out);
+    b->screen = ct_calloc(n, sizeof *b->screen);
     b->seen = ct_calloc((size_t)o.sequences, sizeof *b->seen);
     b->bytes = ct_batch_need(m, &o, ct_pool_threads(pool), NULL, NULL, NULL);
     if (logits_bytes(m, o.max_out) > 0)
         b->logits = ct_alloc(logits_bytes(m, o.max_out));
-    if (!b->token || !b->pos || !b->seq || !b->out || !b->seen || (logits_bytes(m, o.max_out) > 0 && !b->logits)) {
+    if (!b->token || !b->pos || !b->seq || !b->out || !b->screen || !b->seen ||
+        (logits_bytes(m, o.max_out) > 0 && !b->logits)) {
         st = ct_fail(err, CT_ENOMEM, NULL, "no memory for a batch of %d rows", o.max_rows);
         goto done;
     }
@@ -133,6 +137,7 @@ void ct_batch_free(ct_batch *b)
     ct_free(b->pos);
     ct_free(b->seq);
     ct_free(b->out);
+    ct_free(b->screen);
     ct_free(b->seen);
     ct_free(b->logits);
     ct_free(b);
@@ -177,13 +182,25 @@ static ct_status take_rows(ct_batch *b, const ct_batch_row *rows, int32_t n, boo
             return ct_fail(err, CT_ECONTEXT, NULL, "the context of %d positions is full", kc->context);
         if (!row->decode)
             r->n_prompt++;
-        if (row->want)
+        if (row->want) {
+            b->screen[*n_out] = row->screen;
             b->out[(*n_out)++] = i;
+        }
     }
     if (!any_number && *n_out > b->step.max_out)
         return ct_fail(err, CT_EINVAL, NULL, "expected at most %d rows that want logits, found %d", b->step.max_out,
                        *n_out);
     return CT_OK;
+}
+
+/* The head of n wanted rows: screened if all of them may be. */
+static void read_head(ct_batch *b, int32_t from, int32_t n)
+{
+    bool all = true;
+    for (int32_t i = from; i < from + n; i++)
+        all = all && b->screen[i];
+    b->from = from;
+    ct_forward_head(b->model, &b->ctx, &b->step, from, n, all ? b->screen + from : NULL);
 }
 
 /* The layers, and the head of as many wanted rows as there is room for: one run, which a device may record. */
@@ -193,10 +210,11 @@ static ct_status run(ct_batch *b, const ct_rows *r, const ct_kv *kv, int32_t n_o
     int32_t first = n_out < b->step.max_out ? n_out : b->step.max_out;
     b->n_logits = 0;
     bool alike = r->n_prompt == 0 || r->n_prompt == r->n; /* else it matters which rows are wanted */
+    b->from = 0;
     if (ct_run_begin(m->backend, &b->ctx, r, kv, m->cfg.layers, b->out, n_out, alike)) {
         ct_forward_layers(m, &b->ctx, &b->step, r, kv, b->out, n_out, NULL, NULL);
         if (n_out > 0)
-            ct_forward_head(m, &b->ctx, &b->step, 0, first);
+            read_head(b, 0, first);
     }
     ct_status st = ct_run_end(m->backend, &b->ctx, err);
     b->n_logits = st == CT_OK ? first : 0;
@@ -209,10 +227,17 @@ static ct_status head(ct_batch *b, int32_t from, int32_t n, ct_error *err)
 {
     const ct_gemma *m = b->model;
     if (ct_run_begin(m->backend, &b->ctx, &(ct_rows){.n = n}, NULL, 0, NULL, 0, false))
-        ct_forward_head(m, &b->ctx, &b->step, from, n);
+        read_head(b, from, n);
     b->n_logits = n;
     b->fetched = false;
     return ct_run_end(m->backend, &b->ctx, err);
+}
+
+ct_status ct_batch_unscreen(ct_batch *b, ct_error *err)
+{
+    for (int32_t i = b->from; i < b->from + b->n_logits; i++)
+        b->screen[i] = NULL;
+    return b->n_logits > 0 ? head(b, b->from, b->n_logits, err) : CT_OK;
 }
 
 ct_status ct_batch_step(ct_batch *b, const ct_batch_row *rows, int32_t n, ct_row_logits_fn *on_logits, void *arg,
@@ -289,6 +314,7 @@ static ct_rows last_row(ct_batch *b, int32_t seq, int32_t token, bool decode)
     b->seq[0] = seq;
     b->pos[0] = b->cache.length[seq] - 1;
     b->out[0] = 0;
+    b->screen[0] = NULL;
     return (ct_rows){.n = 1, .n_prompt = decode ? 0 : 1, .token = b->token, .pos = b->pos, .seq = b->seq};
 }
 

@@ -30,6 +30,9 @@ typedef struct ct_batch_row {
     int32_t seq, token;
     bool decode; /* role: a prompt row, or a decode row */
     bool want;   /* its logits */
+    ct_screen
+        *screen; /* NULL: all of them; else those that it asks for, the rest roughly (ops.def, linear_top), if the model
+                        * can: scored says. Rows whose heads are read together are screened if all of them may be */
 } ct_batch_row;
 
 /* Borrows model and pool for its life. EINVAL for options out of range, ENOMEM. */
@@ -53,6 +56,9 @@ const float *ct_batch_logits(ct_batch *b, int32_t i);
 /* For logits that are no numbers: runs the last position of a sequence again, looks at the residual behind every layer, and
  * returns ENUMERIC with the first layer that is to blame. Stored keys stay as they are; logits are gone. */
 ct_status ct_batch_explain(ct_batch *b, int32_t seq, int32_t token, bool decode, ct_error *err);
+
+/* The logits that ct_batch_logits has, all of them, if they were screened. Only right behind the step. */
+ct_status ct_batch_unscreen(ct_batch *b, ct_error *err);
 
 /* Makes a sequence's rings again: runs n positions that are stored in the global layers, at, at + 1, ..., with the ids and
  * the role that they had (n <= chunk); only the rings are written. For ct_kvcache_rewind; the caller says what comes out of it. */

@@ -324,6 +324,30 @@ static const float *adjusted(ct_sampler *s, const float *logits, const ct_sampli
     return s->work;
 }
 
+/* Whoever is pushed down by a penalty makes room for one more of the largest; whoever is lifted is looked at in any case. */
+bool ct_sample_reach(ct_sampler *s, const ct_sampling *how, const int32_t *history, size_t n, int32_t most,
+                     int32_t *top, int32_t *also, int32_t *n_also)
+{
+    bool penalise = how->repeat_penalty != 1 || how->presence_penalty != 0 || how->frequency_penalty != 0;
+    bool fits = true;
+    if (how->penalty_last >= 0 && n > (size_t)how->penalty_last) {
+        history += n - (size_t)how->penalty_last;
+        n = (size_t)how->penalty_last;
+    }
+    *n_also = 0;
+    for (size_t i = 0; i < (penalise ? n : 0) + how->n_bias && fits; i++) {
+        int32_t id = penalise && i < n ? history[i] : how->bias[i - (penalise ? n : 0)].id;
+        if (id < 0 || id >= s->vocab || s->count[id]++ > 0)
+            continue;
+        also[(*n_also)++] = id;
+        fits = *n_also < most;
+    }
+    for (int32_t i = 0; i < *n_also; i++)
+        s->count[also[i]] = 0;
+    *top = (how->temperature == 0 || how->top_k == 1 ? 1 : how->top_k) + *n_also;
+    return fits && (*top > *n_also) && how->top_k <= most && *top <= most;
+}
+
 /* ---- the draw ---- */
 
 static ct_status bad_logits(const float *x, int32_t n, ct_error *err)

@@ -4,6 +4,7 @@
 #ifndef CT_ENGINE_SAMPLER_H
 #define CT_ENGINE_SAMPLER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,11 @@ ct_status ct_sampling_check(const ct_sampling *how, int32_t vocab, ct_error *err
  * chosen token under the unmodified logits. ENUMERIC if a logit is NaN or +inf, or all are -inf. */
 ct_status ct_sample(ct_sampler *s, const float *logits, const ct_sampling *how, const int32_t *history,
                     size_t n_history, uint64_t draw, int32_t *token, double *logprob, ct_error *err);
+
+/* Which logits a choice hangs on, so that a head need not make the others (they may be estimates, as long as they are below the
+ * largest): the *top largest, and those of also[0..*n_also). False if on all of them, or on more than most of either kind. */
+bool ct_sample_reach(ct_sampler *s, const ct_sampling *how, const int32_t *history, size_t n_history, int32_t most,
+                     int32_t *top, int32_t *also, int32_t *n_also);
 
 /* log(sum(exp(logits))) in f64; the log-probability of id is logits[id] minus it. NaN if a logit is NaN or +inf. */
 double ct_logsumexp(const float *logits, int32_t n);

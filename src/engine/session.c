@@ -122,6 +122,7 @@ ct_status ct_session_create(ct_session **out, const ct_gemma *m, ct_pool *pool, 
     s->chunk = bo.chunk;
     s->ids = ct_alloc((size_t)context * sizeof *s->ids);
     s->exact = o.exact;
+    s->screen_all = o.screen_all;
     s->replay = -1;
     s->roles = ct_alloc((size_t)context);
     s->rows = ct_alloc((size_t)s->chunk * sizeof *s->rows);
@@ -160,11 +161,16 @@ struct to_position {
     ct_logits_fn *fn;
     void *arg;
     int32_t start; /* position of the step's first row */
+    ct_session *s;
 };
 
 static ct_status pass_on(void *arg, int32_t row, const float *logits)
 {
     const struct to_position *p = arg;
+    if (p->s->screen_all) {
+        p->s->heads++;
+        p->s->scored += p->s->screen.scored;
+    }
     return p->fn(p->arg, p->start + row, logits);
 }
 
@@ -191,14 +197,15 @@ ct_status ct_session_replay_some(ct_session *s, int32_t most, ct_error *err)
 
 /* One step of n <= chunk rows. The history follows the cache, whatever the step returns. */
 static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode, bool want_last,
-                      ct_logits_fn *on_logits, void *arg, ct_error *err)
+                      ct_logits_fn *on_logits, void *arg, ct_screen *screen, ct_error *err)
 {
     ct_status st = ct_session_replay_some(s, INT32_MAX, err);
     if (st != CT_OK)
         return st;
-    struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0)};
+    struct to_position p = {on_logits, arg, ct_batch_length(s->batch, 0), s};
     for (int32_t i = 0; i < n; i++)
-        s->rows[i] = (ct_batch_row){.token = ids[i], .decode = decode, .want = on_logits || (want_last && i == n - 1)};
+        s->rows[i] = (ct_batch_row){
+            .token = ids[i], .decode = decode, .want = on_logits || (want_last && i == n - 1), .screen = screen};
     st = ct_batch_step(s->batch, s->rows, n, on_logits ? pass_on : NULL, &p, err);
     int32_t stored = ct_batch_length(s->batch, 0) - p.start;
     if (stored > 0) {
@@ -209,6 +216,7 @@ static ct_status step(ct_session *s, const int32_t *ids, int32_t n, bool decode,
             ct_snapshots_take(&s->snapshots, even);
         s->last_decoded = decode;
         s->has_logits = st == CT_OK && s->rows[n - 1].want;
+        s->screened = screen != NULL;
     }
     return st;
 }
@@ -232,7 +240,9 @@ ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool deco
         if (stop && *stop && done > 0)
             return ct_fail(err, CT_EINTERRUPTED, NULL, "stopped after %zu of %zu tokens", done, n);
         int32_t now = n - done < (size_t)most ? (int32_t)(n - done) : most;
-        ct_status st = step(s, ids + done, now, decode, done + (size_t)now == n, on_logits, arg, err);
+        s->screen = (ct_screen){.top = CT_SCREEN_TOP};
+        ct_status st = step(s, ids + done, now, decode, done + (size_t)now == n, on_logits, arg,
+                            on_logits && s->screen_all ? &s->screen : NULL, err);
         if (st != CT_OK)
             return st;
         done += (size_t)now;
@@ -240,26 +250,88 @@ ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool deco
     return CT_OK;
 }
 
+/* What the head must give for a choice after n tokens; false: everything. */
+static bool reach(ct_session *s, const ct_sampling *how, int32_t n, ct_screen *o, int32_t *also)
+{
+    *o = (ct_screen){.also = also};
+    bool some = ct_sample_reach(s->sampler, how, s->ids, (size_t)n, CT_SCREEN_MAX, &o->top, also, &o->n_also);
+    o->top = o->top > CT_SCREEN_TOP ? o->top : CT_SCREEN_TOP;
+    return some;
+}
+
 ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err)
 {
-    return step(s, &token, 1, true, true, NULL, NULL, err);
+    int32_t n = ct_batch_length(s->batch, 0);
+    ct_screen *screen = NULL;
+    if (s->expects && n < s->context) {
+        s->ids[n] = token; /* the choice will see it in the history */
+        if (reach(s, &s->expected, n + 1, &s->screen, s->also))
+            screen = &s->screen;
+    }
+    ct_status st = step(s, &token, 1, true, true, NULL, NULL, screen, err);
+    if (st == CT_OK) {
+        s->heads++;
+        s->scored += screen ? screen->scored : s->model->cfg.vocab;
+    }
+    return st;
+}
+
+void ct_session_expect(ct_session *s, const ct_sampling *how)
+{
+    s->expects = how != NULL && s->model->rough.w.rows > 0;
+    if (how)
+        s->expected = *how;
+}
+
+void ct_session_heads(const ct_session *s, int64_t *heads, int64_t *scored)
+{
+    *heads = s->heads;
+    *scored = s->scored;
+}
+
+/* All logits, where some are rough. */
+static ct_status unscreen(ct_session *s, ct_error *err)
+{
+    ct_status st = s->screened && s->has_logits ? ct_batch_unscreen(s->batch, err) : CT_OK;
+    if (st == CT_OK && s->screened && s->has_logits)
+        s->scored += s->model->cfg.vocab;
+    s->screened = false;
+    s->has_logits = s->has_logits && st == CT_OK;
+    return st;
+}
+
+/* Do the logits serve a choice after n tokens? */
+static bool serves(ct_session *s, const ct_sampling *how, int32_t n)
+{
+    ct_screen now;
+    return !s->screened ||
+           (reach(s, how, n, &now, s->other) && now.top <= s->screen.top && now.n_also == s->screen.n_also &&
+            memcmp(s->other, s->also, (size_t)now.n_also * sizeof *s->also) == 0);
 }
 
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err)
 {
-    const float *logits = ct_session_logits(s);
+    int32_t n = ct_batch_length(s->batch, 0);
+    if (s->has_logits && !serves(s, how, n)) {
+        ct_status st = unscreen(s, err);
+        if (st != CT_OK)
+            return st;
+    }
+    const float *logits = s->has_logits ? ct_batch_logits(s->batch, -1) : NULL;
     if (!s->has_logits)
         return ct_fail(err, CT_EINVAL, NULL, "expected a prompt before the first token is chosen, found none");
     if (logits == NULL)
         return ct_fail(err, CT_EIO, s->model->backend->name, "the logits could not be fetched from the device");
-    int32_t n = ct_batch_length(s->batch, 0);
     ct_status st = ct_sample(s->sampler, logits, how, s->ids, (size_t)n, (uint64_t)n, token, logprob, err);
     if (st == CT_ENUMERIC && isnan(ct_logsumexp(logits, s->model->cfg.vocab)))
         return ct_batch_explain(s->batch, 0, s->ids[n - 1], s->last_decoded, err);
     return st;
 }
 
-const float *ct_session_logits(const ct_session *s) { return s->has_logits ? ct_batch_logits(s->batch, -1) : NULL; }
+const float *ct_session_logits(ct_session *s)
+{
+    return unscreen(s, NULL) == CT_OK && s->has_logits ? ct_batch_logits(s->batch, -1) : NULL;
+}
 int32_t ct_session_length(const ct_session *s) { return ct_batch_length(s->batch, 0); }
 int32_t ct_session_chunk(const ct_session *s) { return s->chunk; }
 int32_t ct_session_context(const ct_session *s) { return s->context; }

@@ -18,6 +18,7 @@ typedef struct ct_session_options {
     bool exact;
     int32_t type_k, type_v; /* ct_dtype, -1 = the backend's default */
     int32_t snapshots; /* of the rings, for ct_session_keep; 0 = none, -1 = ct_snapshots_plan's, memory permitting */
+    bool screen_all;   /* feed gives on_logits screened ones: to measure what that costs in accuracy; wants max_out 1 */
 } ct_session_options;
 
 typedef struct ct_session ct_session;
@@ -51,11 +52,17 @@ ct_status ct_session_feed(ct_session *s, const int32_t *ids, size_t n, bool deco
  * the same token, however the history came about. ENUMERIC names the layer where the first NaN or infinity
  * appears (found by running the last row again under watch). */
 ct_status ct_session_sample(ct_session *s, const ct_sampling *how, int32_t *token, double *logprob, ct_error *err);
+/* The next tokens will be chosen like this (copied; its biases are borrowed until the next call; NULL: nobody knows): on a model
+ * with a rough copy, decode then screens the head. Whatever sample is called with, it chooses as from the full head, and reads
+ * that if need be. */
+void ct_session_expect(ct_session *s, const ct_sampling *how);
+/* Heads that decode has read (with screen_all: feed), and logits that they computed in full, in all. */
+void ct_session_heads(const ct_session *s, int64_t *heads, int64_t *scored);
 /* Feeds one token as a decode row and makes its logits. ECONTEXT when the context is full. */
 ct_status ct_session_decode(ct_session *s, int32_t token, ct_error *err);
 
-const float *ct_session_logits(
-    const ct_session *s); /* [vocab], NULL before the first feed and after one that was ended */
+/* [vocab], all of them; NULL before the first feed, after one that was ended, and where the device would not. */
+const float *ct_session_logits(ct_session *s);
 int32_t ct_session_length(const ct_session *s);
 int32_t ct_session_context(const ct_session *s);
 static inline int32_t ct_chunk_of(const ct_gemma *m) { return m->backend->chunk > 0 ? m->backend->chunk : CT_CHUNK; }

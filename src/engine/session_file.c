@@ -259,6 +259,7 @@ ct_status ct_session_load(ct_session *s, const char *path, uint8_t *note, ct_err
     if (h.flags & F_LOGITS) {
         st = ct_batch_again(s->batch, 0, s->ids[h.length - 1], s->last_decoded, err);
         s->has_logits = st == CT_OK;
+        s->screened = false;
     }
     if (note)
         memcpy(note, h.note, sizeof h.note);

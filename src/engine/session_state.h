@@ -15,7 +15,14 @@ struct ct_session {
     ct_batch_row *rows; /* [chunk] */
     int32_t context, chunk;
     bool exact;
-    bool has_logits;   /* the batch has those of the last token */
+    bool has_logits;      /* the batch has those of the last token */
+    bool expects;         /* how the next token is chosen is known: */
+    ct_sampling expected; /* like this */
+    bool screened;        /* the logits are, for: */
+    ct_screen screen;
+    int32_t also[CT_SCREEN_MAX], other[CT_SCREEN_MAX]; /* of screen; of what is asked for now */
+    int64_t heads, scored;
+    bool screen_all;
     bool last_decoded; /* role of the last row */
     ct_snapshots snapshots;
     int32_t replay; /* next position to be computed again for the rings' sake, up to the length; -1 = nothing is due */

@@ -116,21 +116,28 @@ bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *
     return true;
 }
 
-void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t from, int32_t n)
+void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t from, int32_t n, ct_screen *const *how)
 {
-    const ct_weight *head = m->head.rows > 0 ? &m->head : &m->embed;
+    const ct_weight *head = ct_head_of(m);
     ct_view x = first(s->top, n), h = first(s->h, n), logits = first(s->logits, n);
     x.off += (size_t)from * x.stride * sizeof(float);
     m->ops->rmsnorm(c, h, x, &m->norm, m->cfg.eps);
+    if (how && m->rough.w.rows > 0) {
+        logits.cols = m->cfg.vocab; /* spare rows must not be among the largest */
+        m->ops->linear_top(c, logits, h, head, &m->rough, how);
+        return;
+    }
     /* No prompt rows: a rounding error here goes straight into the choice of a token. */
     m->ops->linear(c, 1, &logits, h, &head, &(ct_rows){.n = n});
     if (m->cfg.softcap > 0)
         m->ops->softcap(c, logits, m->cfg.softcap);
+    for (int32_t i = 0; how && i < n; i++)
+        how[i]->scored = m->cfg.vocab;
 }
 
 void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv, const int32_t *out,
                 int32_t n_out, ct_watch_fn *watch, void *watch_arg)
 {
     if (ct_forward_layers(m, c, s, rows, kv, out, n_out, watch, watch_arg) && n_out > 0)
-        ct_forward_head(m, c, s, 0, n_out);
+        ct_forward_head(m, c, s, 0, n_out, NULL);
 }

@@ -22,6 +22,7 @@ typedef struct ct_gemma {
     ct_weight embed;     /* [embed_rows, D], also the head unless head.rows > 0 */
     ct_weight head;      /* rare: an untied output matrix */
     ct_weight norm;      /* [D] */
+    ct_rough rough;      /* of the head, where a screened one was asked for */
     ct_layer *layers;    /* [L] */
     ct_buffer block;     /* all packed weights, one after the other */
     size_t weight_bytes; /* packed, all of them */
@@ -44,6 +45,11 @@ ct_status ct_gemma_load(ct_gemma *m, ct_tensors *t, const ct_backend *b, const c
 ct_status ct_gemma_load_told(ct_gemma *m, ct_tensors *t, const ct_backend *b, const char *isa, ct_pool *pool,
                              const ct_tell *tell, bool *needs_tensors, ct_error *err);
 void ct_gemma_free(ct_gemma *m);
+/* Makes m->rough of the tensor that gave the head; t is still open. Where it would be of no use it says so in the
+ * configuration's warnings. ENOMEM; bytes: about what it takes, while it is made. */
+ct_status ct_rough_make(ct_gemma *m, ct_tensors *t, ct_pool *pool, const ct_tell *tell, ct_error *err);
+void ct_rough_free(ct_gemma *m);
+size_t ct_rough_bytes(const ct_config *c);
 /* Bytes of memory that loading t onto b takes, from the directory alone: packed weights, and the largest tensor where they are
  * made in memory. 0 for a backend that reads them in place; SIZE_MAX if that overflows. */
 size_t ct_gemma_bytes(const ct_tensors *t, const ct_backend *b);
@@ -62,7 +68,7 @@ typedef struct ct_step {
     ct_view logits; /* [max_out, embed_rows]: read the first vocab columns only */
 } ct_step;
 
-/* bytes is exactly what create takes; it reads only cfg, backend and ops of m, so it answers before any weight is loaded. */
+/* bytes is exactly what create takes; it reads only cfg, backend, ops and the rough copy's rows of m, so it answers before any weight is loaded. */
 ct_status ct_step_create(ct_step *s, const ct_gemma *m, int32_t max_rows, int32_t max_out, int32_t context,
                          int32_t threads, ct_error *err);
 void ct_step_free(ct_step *s, const ct_gemma *m);
@@ -78,9 +84,13 @@ void ct_forward(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, c
                 int32_t n_out, ct_watch_fn *watch, void *watch_arg);
 
 /* The same in two halves, for more wanted rows than logits fit: the layers (n_out up to max_rows), leaving s->top[n_out, D];
- * then the head on rows first .. first + n of it (n <= max_out), as often as needed. layers returns false if watch ended it. */
+ * then the head on rows first .. first + n of it (n <= max_out), as often as needed: in full (how NULL), or screened for how[n]
+ * (linear_top) if the model has a rough copy. layers returns false if watch ended it. */
 bool ct_forward_layers(const ct_gemma *m, ct_ctx *c, ct_step *s, const ct_rows *rows, const ct_kv *kv,
                        const int32_t *out, int32_t n_out, ct_watch_fn *watch, void *watch_arg);
-void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t first, int32_t n);
+void ct_forward_head(const ct_gemma *m, ct_ctx *c, ct_step *s, int32_t first, int32_t n, ct_screen *const *how);
+
+/* The matrix that gives logits: the head, or the embedding. */
+static inline const ct_weight *ct_head_of(const ct_gemma *m) { return m->head.rows > 0 ? &m->head : &m->embed; }
 
 #endif

@@ -51,6 +51,7 @@ static ct_limits limits_of(const ct_gemma *m, int32_t n, int32_t context, int32_
     return (ct_limits){.rows = n,
                        .max_cols = widest,
                        .max_out = widest,
+                       .head_out = m->rough.w.rows > 0 ? c->embed_rows : 0,
                        .heads = c->heads,
                        .kv_heads = c->kv_heads,
                        .head_dim = c->head_dim,

@@ -266,6 +266,7 @@ void ct_gemma_free(ct_gemma *m)
             if (!n->per_layer || m->layers)
                 m->backend->weight_free(
                     field_of(m, n, layer)); /* a weight never loaded is all zero, which frees to nothing */
+    ct_rough_free(m);
     if (m->block.bytes > 0)
         m->backend->buffer_free(&m->block);
     ct_free(m->layers);

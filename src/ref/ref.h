@@ -15,11 +15,14 @@
 #undef CT_REF_OPTIONAL
 #undef CT_REF_REQUIRED
 #undef CT_OP
+void ct_ref_linear_top(ct_ctx *c, ct_view y, ct_view x, const ct_weight *w, const ct_rough *rough,
+                       ct_screen *const *how); /* optional, and no fusion */
 
 size_t ct_ref_kv_page_bytes(ct_dtype type_k, ct_dtype type_v, int32_t kv_heads, int32_t head_dim);
 /* n elements (whole blocks of 32) as a quantised cache has them: GGUF blocks of CT_Q8_0 or CT_Q4_1. */
 void ct_ref_kv_encode(uint8_t *dst, const float *src, int32_t n, ct_dtype t);
 size_t ct_ref_linear_scratch(const ct_limits *l);
+size_t ct_ref_top_scratch(const ct_limits *l);
 size_t ct_ref_attention_scratch(const ct_limits *l);
 
 /* An f32 vector weight [cols], as weight_load left it. */

@@ -19,6 +19,7 @@ static const ct_ops table = {
     .norm_add = ct_ref_norm_add,
     .softcap = ct_ref_softcap,
     .gather = ct_ref_gather,
+    .linear_top = ct_ref_linear_top,
 };
 
 static const char *const isas[] = {"c", NULL};
@@ -83,6 +84,7 @@ static void weight_free(ct_weight *w)
 static size_t scratch_bytes(const ct_limits *l)
 {
     size_t a = ct_ref_linear_scratch(l), b = ct_ref_attention_scratch(l);
+    a += ct_ref_top_scratch(l);
     return a > b ? a : b;
 }
 

@@ -4,6 +4,8 @@
  * makes no difference here: there is only the right answer. */
 #include "ref/ref.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Weight rows decoded at a time: a row of x then meets all of them while it lies in the first cache. Changes no result. */
@@ -96,4 +98,56 @@ void ct_ref_gather(ct_ctx *c, ct_view y, ct_view x, const int32_t *index)
     (void)c;
     for (int32_t i = 0; i < y.rows; i++)
         memcpy(ct_view_row(y, i), ct_view_row(x, index[i]), (size_t)y.cols * sizeof(float));
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const float *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+size_t ct_ref_top_scratch(const ct_limits *l)
+{
+    return l->head_out > 0 ? ct_ref_linear_scratch(l) + (size_t)l->head_out * sizeof(float) + 64 : 0;
+}
+
+/* y = rough x; every column whose upper bound reaches the top-th largest lower bound is then computed from w itself, and so are
+ * the columns asked for by name. */
+void ct_ref_linear_top(ct_ctx *c, ct_view y, ct_view x, const ct_weight *w, const ct_rough *rough,
+                       ct_screen *const *how)
+{
+    size_t used = c->scratch->used;
+    const ct_weight *copy = &rough->w;
+    float *low = ct_arena_alloc(c->scratch, (size_t)y.cols * sizeof *low); /* [V] */
+    ct_ref_linear(c, 1, &y, x, &copy, NULL);
+    for (int32_t i = 0; i < x.rows; i++) {
+        const float *xi = ct_view_row(x, i);
+        float *yi = ct_view_row(y, i);
+        double square = 0.0;
+        for (int32_t k = 0; k < x.cols; k++)
+            square += (double)xi[k] * (double)xi[k];
+        float reach = (float)((double)CT_SCREEN_SIGMAS * sqrt(square));
+        for (int32_t o = 0; o < y.cols; o++)
+            low[o] = yi[o] - reach * rough->spread[o];
+        qsort(low, (size_t)y.cols, sizeof *low, by_value);
+        float bound = how[i]->top <= y.cols ? low[y.cols - how[i]->top] : -INFINITY;
+        how[i]->scored = 0;
+        for (int32_t o = 0; o < y.cols; o++) {
+            bool needed = !(yi[o] + reach * rough->spread[o] < bound);
+            for (int32_t k = 0; k < how[i]->n_also; k++)
+                needed = needed || how[i]->also[k] == o;
+            if (!needed)
+                continue;
+            ct_weight row = *w;
+            const ct_weight *one = &row;
+            row.buf.host = (void *)(uintptr_t)ct_ref_blocks(w, o);
+            ct_view yo = y, xo = x;
+            yo.off += ((size_t)i * y.stride + (size_t)o) * sizeof(float);
+            xo.off += (size_t)i * x.stride * sizeof(float);
+            yo.rows = yo.cols = xo.rows = 1;
+            ct_ref_linear(c, 1, &yo, xo, &one, NULL);
+            how[i]->scored++;
+        }
+    }
+    c->scratch->used = used;
 }

@@ -87,12 +87,18 @@ class Front(Case):
     def test_not_there_yet(self):
         for name in "pull tune serve".split():
             self.refused(2, "not there yet", name)
-        for args in (["--head", "screened"],):
-            self.refused(2, "not there yet", "run", "x", *args)
         for args in (["--report", "d"], ["--endpoint", "u"], ["--save", "n"], ["--against", "n"], ["--plan", "12b"],
                      ["-o", "x.html"]):
             self.refused(2, "not there yet", "bench", *args)
         self.refused(3, "cuda", "run", "x", "-b", "cuda")
+
+    def test_screened_head(self):
+        """A small vocabulary is read whole, which nobody may notice; test_head.py has a large one."""
+        full, screened = (self.json("run", "Hello there", "-n", 24, "--seed", 7, "--head", head) for head in ("full", "screened"))
+        self.assertEqual(full["ids"], screened["ids"])
+        self.assertEqual(full["head_rows"], screened["head_rows"])
+        r = carat("run", "Hello", "-n", 4, "--head", "screened", "--stats")
+        self.assertIn("rows in full", r.stderr.decode())
 
     def test_model_resolution(self):
         self.refused(2, ["is a model", "missing"], "run", TINY)
