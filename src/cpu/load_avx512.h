@@ -302,7 +302,7 @@ LOAD_MLX(8)
 
 INLINE void load_mxfp4(const uint8_t *tile, const struct tile_type *tt, int32_t g, struct group *o)
 {
-    const __m512i table = _mm512_broadcast_i32x4(bytes16(mxfp4_quants));
+    const __m512i table = _mm512_broadcast_i32x4(bytes16(ct_mxfp4_quants));
     nibbles(tile + mlx_quants_at(&tt->mlx, g), o->w);
     UNROLL for (int v = 0; v < 8; v++) o->w[v] = _mm512_shuffle_epi8(table, o->w[v]);
     __m512i exponent = u8x16(tile + mlx_scales_at(&tt->mlx, g) + (g & 3) * TILE);

@@ -269,7 +269,7 @@ LOAD_MLX(8)
 INLINE void load_mxfp4(const uint8_t *tile, const struct tile_type *tt, int32_t g, int part, struct group *o)
 {
     nibbles(tile + mlx_quants_at(&tt->mlx, g), part, o->w);
-    UNROLL for (int v = 0; v < 8; v++) o->w[v] = vi_look_up(mxfp4_quants, o->w[v]);
+    UNROLL for (int v = 0; v < 8; v++) o->w[v] = vi_look_up(ct_mxfp4_quants, o->w[v]);
     const uint8_t *p = tile + mlx_scales_at(&tt->mlx, g) + (g & 3) * TILE;
     o->s[0] = vf_of_bits(vi_shl32i(vi_u8(p + part * LANES), 23));
 }

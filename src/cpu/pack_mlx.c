@@ -6,6 +6,8 @@
 #include "base/half.h"
 #include "cpu/tile.h"
 
+const uint8_t ct_mxfp4_quants[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE uint32_t u32_at(const uint8_t *p)
@@ -179,7 +181,7 @@ static void lane_mxfp4(const uint8_t *tile, int32_t cols, int32_t g, int32_t r, 
     (void)cols;
     (void)min;
     for (int32_t k = 0; k < 32; k++)
-        q[k] = mxfp4_quants[p[k / 4 % 4 * 64 + r * 4 + k % 4] >> k / 16 * 4 & 15];
+        q[k] = ct_mxfp4_quants[p[k / 4 % 4 * 64 + r * 4 + k % 4] >> k / 16 * 4 & 15];
     scale[0] = ct_f32_from_bits((uint32_t)tile[mlx_scales_at(&f, g) + (size_t)((g & 3) * TILE + r)] << 23);
 }
 

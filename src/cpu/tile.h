@@ -124,7 +124,7 @@ enum {
 };
 
 /* Twice the values of mxfp4's nibbles (ct_e2m1_twice), and 12. */
-static const uint8_t mxfp4_quants[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+extern const uint8_t ct_mxfp4_quants[16];
 
 static inline const uint8_t *tile_at(const ct_weight *w, const struct tile_type *tt, int32_t tile)
 {

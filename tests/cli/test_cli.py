@@ -106,7 +106,7 @@ class Front(Case):
         self.refused(2, "named twice", "run", TINY, "x", "-m", TINY)
         self.refused(3, "make bench", "run", "x", env={"CARAT_MODEL": ""})
         self.refused(3, "no-such.gguf", "run", "-m", "no-such.gguf", "x")
-        self.refused(3, "folder", "run", "-m", FOLDER, "x")
+        self.refused(3, ".safetensors", "run", "-m", FOLDER, "x")
         self.refused(3, "", "run", "-m", "synthetic:13b", "x")
         cache = os.path.join(FOLDER, "cache", "carat")
         os.makedirs(cache, exist_ok=True)

@@ -144,8 +144,8 @@ static void configs(void)
         "null}",
         "c{\"model_type\":\"gemma3_text\",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}}",
         "g{\"eos_token_id\":[1,106],\"top_k\":64,\"top_p\":0.95,\"min_p\":0.0,\"temperature\":1.0,\"do_sample\":true}",
-        "i{\"metadata\":{\"total_size\":8},\"weight_map\":{\"model.norm.weight\":\"model-00001-of-00002.safetensors\","
-        "\"lm_head.weight\":\"model-00002-of-00002.safetensors\"}}",
+        ("i{\"metadata\":{\"total_size\":8},\"weight_map\":{\"model.norm.weight\":\"model-00001-of-00002.safetensors\","
+         "\"lm_head.weight\":\"model-00002-of-00002.safetensors\"}}"),
     };
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
         char name[16];
