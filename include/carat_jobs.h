@@ -233,6 +233,44 @@ CARAT_API void carat_bench_text_deinit(carat_bench_text *t);
 /* The short text that carat ships for quality figures, *n bytes. Static. */
 CARAT_API const char *carat_bench_quality_text(size_t *n);
 
+/* ---- pull: any thread, also several at once, in one process or more ---- */
+
+typedef struct carat_pull_options {
+    uint32_t size;
+    const char *endpoint; /* address of the hub; NULL = https://huggingface.co */
+    const char *revision; /* a branch, a tag or a commit; NULL = main */
+    const char *file;     /* one GGUF file, with the further parts of a split one; NULL = a checkpoint of safetensors */
+    const char *token;    /* what the hub knows you by; NULL = none. Sent to the endpoint alone */
+    const char *cache; /* folder of the cache, as "~/.cache/huggingface/hub" is where nothing else was said: needed */
+    int32_t timeout_s; /* without a byte for so long a try has failed; 30 */
+    /* nullable: each file of the repository, before anything is fetched, on the calling thread; bytes UINT64_MAX: the hub does not
+     * say. name is borrowed for that call. */
+    void (*on_file)(void *arg, const char *name, uint64_t bytes, bool wanted);
+    void *on_file_arg;
+} carat_pull_options;
+
+/* A timeout of 30 s, everything else 0. */
+CARAT_API carat_pull_options carat_pull_options_default(void);
+
+typedef struct carat_pulled {
+    char *path;       /* the folder of the snapshot, or the file; owned by the result: carat_pulled_deinit */
+    char commit[48];  /* what the revision is */
+    uint64_t bytes;   /* of all its wanted files */
+    uint64_t fetched; /* of these, what came through the net this time */
+    size_t files;
+} carat_pulled;
+
+/* Fetches a model "OWNER/NAME" from a hub into a cache laid out as Hugging Face's own tools have it, so that they and carat find it;
+ * what is there already is not fetched again, what was begun is gone on with. Sizes are checked, and SHA-256 where the hub has
+ * it (all weights); nothing lies under its final name before. Certificates are verified. libcurl is loaded for it and reads its
+ * environment (proxies). *out is yours: carat_pulled_deinit. EINVAL for names that are none; ENOTFOUND where the hub has no such
+ * thing or does not show it to this token, with what to do; EIO for nets and disks, full ones said before; EFORMAT for
+ * what came otherwise than listed; EUNSUPPORTED without libcurl; EINTERRUPTED: what came so far stays for the next time; ENOMEM. */
+CARAT_API carat_status carat_pull(const char *repository, const carat_pull_options *opt, const carat_job *job,
+                                  carat_pulled *out, carat_error *err);
+/* Gives back what *p owns; p itself is the caller's. Any thread. */
+CARAT_API void carat_pulled_deinit(carat_pulled *p);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,7 @@ kernels of its own for AVX2, AVX-512 and Arm and a reference implementation
 that checks them. It generates text, chats, measures speed as a share of what
 the machine can do, and quality as perplexity and Kullback-Leibler
 divergence. No weights are in this package.")
+set(CPACK_DEBIAN_PROGRAM_PACKAGE_RECOMMENDS "libcurl4t64 | libcurl4, ca-certificates") # carat pull loads it
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libcarat${CARAT_SOVERSION})
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "Gemma 3 language models in process: shared library

@@ -26,7 +26,7 @@ ROOMS = {
     "bench": ["engine"],
     "convert": ["formats", "quant", "model"],
     "check": ["backend", "ref"],
-    "fetch": ["base"],
+    "fetch": ["formats"],
     "api": ["bench", "check", "convert", "engine", "fetch", "train"],
     "serve": ["base"],
     "cli": ["base", "serve"],

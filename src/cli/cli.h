@@ -58,12 +58,12 @@ typedef struct args {
     int32_t top_k;                                                                  /* -1: the model's own */
     uint64_t seed;
     bool has_seed, raw, chat, stats, exact, deterministic, ignore_eos, no_bos, special, memory, quick;
-    const char *file, *ids, *head, *system, *session, *base, *base_backend, *path;
+    const char *file, *ids, *head, *system, *session, *base, *base_backend, *path, *revision;
     const char *type, *imatrix, *calibrate; /* convert */
     int32_t group;
     bool force;
     strings stop, bias, output;
-    int32_t top, chunks, repeats;
+    int32_t top, chunks, repeats, timeout;
     ints pp, tg, depth, batch;
 } args;
 
@@ -94,7 +94,8 @@ int cmd_logits(args *a);
 int cmd_chat(args *a);
 int cmd_describe(args *a);
 int cmd_convert(args *a);
-int cmd_later(args *a); /* pull, tune, serve */
+int cmd_pull(args *a);
+int cmd_later(args *a); /* tune, serve */
 
 /* ---- what commands share (common.c) ---- */
 
@@ -120,6 +121,9 @@ int signals_end(int status);
 
 /* -m, else the word, else $CARAT_MODEL, else the default model; into path[cap]. -1, or an exit status. */
 int model_path(const args *a, const char *word, char *path, size_t cap);
+/* Where Hugging Face's tools keep what is theirs, and what they download, by the variables they know. */
+void hub_home(char *path, size_t cap);
+void hub_cache(char *path, size_t cap);
 bool names_model(const char *word); /* an existing GGUF file or folder, or synthetic:... */
 /* Splits the positional words into model and text: one word is the text unless the text comes from elsewhere. -1 or a status. */
 int model_and_text(const args *a, const char *what, bool text_elsewhere, const char **model, const char **text);

@@ -8,7 +8,6 @@ int cmd_later(args *a)
     static const struct {
         const char *name, *instead;
     } later[] = {
-        {"pull", "`make bench` fetches the default model, and any GGUF file of Gemma 3 can be named by its path"},
         {"tune", "there is no training so far"},
         {"serve", "there is no server so far"},
     };

@@ -100,19 +100,26 @@ static bool cached(const char *name, const char *suffix, char *path, size_t cap)
 
 static bool given(const char *value) { return value && value[0]; }
 
-/* Where Hugging Face's tools keep what they download, by the variables they know. */
-static void hub_cache(char *path, size_t cap)
+void hub_home(char *path, size_t cap)
 {
-    const char *home = getenv("HOME"), *hub = getenv("HF_HUB_CACHE"), *old = getenv("HUGGINGFACE_HUB_CACHE");
-    const char *hf = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME"), *hf = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    if (given(hf))
+        snprintf(path, cap, "%s", hf);
+    else if (given(cache))
+        snprintf(path, cap, "%s/huggingface", cache);
+    else
+        snprintf(path, cap, "%s/.cache/huggingface", home ? home : "");
+}
+
+void hub_cache(char *path, size_t cap)
+{
+    char home[1024];
+    const char *hub = getenv("HF_HUB_CACHE"), *old = getenv("HUGGINGFACE_HUB_CACHE");
+    hub_home(home, sizeof home);
     if (given(hub) || given(old))
         snprintf(path, cap, "%s", given(hub) ? hub : old);
-    else if (given(hf))
-        snprintf(path, cap, "%s/hub", hf);
-    else if (given(cache))
-        snprintf(path, cap, "%s/huggingface/hub", cache);
     else
-        snprintf(path, cap, "%s/.cache/huggingface/hub", home ? home : "");
+        snprintf(path, cap, "%s/hub", home);
 }
 
 /* "google/gemma-3-1b-it": one slash between two words, neither of which looks like a folder's. */
@@ -157,7 +164,9 @@ int model_path(const args *a, const char *word, char *path, size_t cap)
     if (elsewhere && is_hub_name(name) && from_hub(name, path, cap))
         return -1;
     if (elsewhere && is_hub_name(name) && !ends(name, ".gguf") && !ends(name, ".safetensors"))
-        return fail(EXIT_UNUSABLE, "there is no '%s' here, and Hugging Face's cache has no folder '%s'", name, path);
+        return fail(EXIT_UNUSABLE,
+                    "there is no '%s' here, and Hugging Face's cache has no folder '%s': carat pull %s fetches it",
+                    name, path, name);
     if (snprintf(path, cap, "%s", name) >= (int)cap)
         return fail(EXIT_UNUSABLE, "the model's path is longer than %zu bytes", cap - 1);
     return -1;

@@ -34,7 +34,11 @@ const command commands[] = {
      "and, for\n"
      "bf16, f16 and f32, from its name: a GGUF file if it ends in .gguf, else a Hugging Face folder.",
      C_CONVERT, cmd_convert},
-    {"pull", "pull NAME", "fetch a model (not there yet)", NULL, C_PULL, cmd_later},
+    {"pull", "pull OWNER/NAME[@REV] [FILE.gguf]", "fetch a model",
+     "From the Hugging Face hub, or the one that HF_ENDPOINT names, into the cache that its own tools use. Without a "
+     "FILE: a\n"
+     "checkpoint of safetensors with what belongs to it. Goes on where it was interrupted; prints where the model is.",
+     C_PULL, cmd_pull},
     {"check", "check [-b BACKEND]", "every kernel of every backend on this machine against the reference", NULL,
      C_CHECK, cmd_check},
     {"tokenize", "tokenize [MODEL] TEXT | -f FILE", "text to ids", NULL, C_TOKENIZE, cmd_tokenize},

@@ -85,7 +85,7 @@ class Front(Case):
             self.refused(2, [], "run", "x", option, value)
 
     def test_not_there_yet(self):
-        for name in "pull tune serve".split():
+        for name in "tune serve".split():
             self.refused(2, "not there yet", name)
         for args in (["--report", "d"], ["--endpoint", "u"], ["--save", "n"], ["--against", "n"], ["--plan", "12b"],
                      ["-o", "x.html"]):
