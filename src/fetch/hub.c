@@ -70,6 +70,7 @@ static ct_status follow(ct_hub *h, const char *url, ct_request *q, ct_reply *r, 
     char at[CT_URL];
     ct_reply first;
     ct_status st = CT_OK;
+    h->linked[0] = '\0';
     snprintf(at, sizeof at, "%s", url);
     for (int hop = 0;; hop++) {
         q->url = at;
