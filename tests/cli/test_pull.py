@@ -442,7 +442,7 @@ class Pull(unittest.TestCase):
         self.hub.behave[SHARD] = times(1, slow(100000, 3))
         before = time.monotonic()
         self.good(REPO, "--timeout", "1")
-        self.assertLess(time.monotonic() - before, 15)
+        self.assertLess(time.monotonic() - before, 60)
         self.assertEqual(len(self.hub.asked(SHA)), 2)
         self.nothing_wrong()
 
