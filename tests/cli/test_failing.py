@@ -29,7 +29,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FAULTY = os.path.join(os.environ.get("CARAT_TOOLS", os.path.join(os.path.dirname(PROGRAM), "tools")), "carat_faulty")
 TINY = os.path.join(ROOT, "tests", "fixtures", "tiny", "tiny.gguf")
 FOLDER = tempfile.mkdtemp(prefix="carat-failing-")
-ENV = dict(os.environ, CARAT_MODEL=TINY, NO_COLOR="1", XDG_CACHE_HOME=os.path.join(FOLDER, "cache"))
+# A copy: what a fault cuts must never be the tree's own.
+ENV = dict(os.environ, CARAT_MODEL=shutil.copy(TINY, os.path.join(FOLDER, "default.gguf")), NO_COLOR="1", XDG_CACHE_HOME=os.path.join(FOLDER, "cache"))
 BRIEF = 7 if os.environ.get("CARAT_TEST_BRIEF") else 1
 SENTENCE = re.compile(rb"\Acarat: [^\n]{15,400}\n\Z")
 random.seed(5)

@@ -439,7 +439,7 @@ class Pull(unittest.TestCase):
     # ---- time, signals, disks, others ----
 
     def test_a_net_that_stalls(self):
-        self.hub.behave[SHARD] = times(1, slow(100000, 3))
+        self.hub.behave[SHARD] = times(1, slow(100000, 10))
         before = time.monotonic()
         self.good(REPO, "--timeout", "1")
         self.assertLess(time.monotonic() - before, 60)

@@ -255,7 +255,7 @@ static void damage_is_refused(void **state)
     expect_fail(ct_session_load(t, path, NULL, &err), CT_EUNSUPPORTED, &err, "fast path");
     ct_session_free(t);
     t = open_session(&m, 99, 16, 1, false);
-    expect_fail(ct_session_load(t, path, NULL, &err), CT_ECONTEXT, &err, "100 tokens");
+    expect_fail(ct_session_load(t, path, NULL, &err), CT_ECONTEXT, &err, "99 tokens, found 100");
     ct_session_free(t);
     uint8_t *byte = (uint8_t *)m.gemma.layers[3].down.buf.host; /* another model: one weight differs */
     *byte ^= 4;
