@@ -97,7 +97,8 @@ static bool add(ct_hub_list *l, const struct entry *e)
     ct_hub_file *f = &l->files[l->n++];
     *f = (ct_hub_file){.name = name, .size = e->lfs_size != UINT64_MAX ? e->lfs_size : e->size};
     f->hashed = ct_hub_is_sha256(e->sha256);
-    if (f->hashed || strspn(e->blob, "0123456789abcdef") == 40) /* what git calls a content */
+    bool git = strlen(e->blob) == 40 && strspn(e->blob, "0123456789abcdef") == 40; /* what git calls a content */
+    if (f->hashed || git)
         memcpy(f->etag, f->hashed ? e->sha256 : e->blob, sizeof f->etag);
     return true;
 }

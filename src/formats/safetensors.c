@@ -311,7 +311,7 @@ static ct_status check_cover(struct reader *r)
 {
     char quote[CT_QUOTE];
     size_t n = r->list->n - r->first, at = 0;
-    const struct st_tensor *x = r->list->at + r->first;
+    const struct st_tensor *x = n > 0 ? r->list->at + r->first : NULL;
     ct_status st = CT_OK;
     uint32_t *order = ct_calloc(n, sizeof *order);
     if (order == NULL)

@@ -241,7 +241,8 @@ static bool put_arrays(ct_tensors *t, const struct tokenizer *k)
     int32_t *types = ct_tensors_alloc(t, table->n * sizeof *types);
     if (scores == NULL || types == NULL)
         return false;
-    memcpy(types, table->types, table->n * sizeof *types);
+    if (table->n > 0)
+        memcpy(types, table->types, table->n * sizeof *types);
     for (uint32_t id = 0; id < table->n;
          id++) /* as converters have it: added tokens last, bytes outside of the order */
         scores[id] = types[id] == CT_TOKEN_NORMAL ? table->scores[id] : types[id] == CT_TOKEN_BYTE ? 0.0f : -1000.0f;
