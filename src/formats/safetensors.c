@@ -384,7 +384,7 @@ ct_status ct_safetensors_read(struct st_list *list, ct_tensors *t, size_t shard,
     struct reader r = {.path = path, .list = list, .first = list->n, .shard = shard, .err = err};
     r.data = map->data + 8 + header;
     r.size = map->size - 8 - header;
-    r.names = ct_tensors_alloc(t, header + CT_ST_NAME_EXTRA); /* an entry has 40 bytes besides its name; the last may be cut off */
+    r.names = ct_tensors_alloc(t, header + CT_ST_NAME_EXTRA); /* an entry has 40 bytes besides; the last may be cut */
     if (r.names == NULL)
         return ct_fail(err, CT_ENOMEM, path, "out of memory for the names in '%s'", ct_path_tail(path));
     ct_json_init(&r.json, path, map->data + 8, header, err);
